@@ -1,0 +1,361 @@
+//! The queue engine: the line, the passes that are out, and the fast inventory of each event.
+//!
+//! [`Engine`] is the contract; `memory` runs it in process and is the reference, `redis` runs it on a shared store with one
+//! Lua script a transition. Every method is one atomic transition on one event, takes a batch where many visitors can
+//! share a round trip, and takes the time. An engine that several instances share may use its store's clock instead of
+//! `now`, so that there is one clock.
+//!
+//! # What an engine keeps of an event
+//! * the **line**: visitor → number, ordered by number;
+//! * **numbers**: the next one to hand out and the block it may go up to (blocks come from the ledger, so a number is never
+//!   handed out twice, even by a store that came back empty);
+//! * **join marks**: one (number, time) a second in which somebody joined, so that the time of any join is known to the
+//!   second without storing it for each visitor, and places older than [`PLACE_TTL`] can be dropped by number;
+//! * **passes**: visitor → number, state, admitted at, expires at; kept for [`ENDED_TTL`] after expiry, so that a used
+//!   pass is known as used for as long as it could be presented;
+//! * **active**: the passes that are out, ordered by expiry; counted against `max_active`;
+//! * **zones**: zone → capacity, tally (what the ledger says is taken, and the version of that saying), held (seats of
+//!   reservations on their way to the ledger). Available = capacity − taken − held;
+//! * **holds**: booking → visitor, number, zone, quantity, due;
+//! * **buyers**: visitor → tally of seats, as the ledger last said.
+//!
+//! # Tallies
+//! The ledger counts each zone's seats itself and numbers every change of the count. The engine only ever replaces a tally
+//! by one with a higher version, so answers may arrive in any order or twice, a rebuild can run while sales go on, and a
+//! hold that is counted in both for a moment errs on the side of "fewer seats left".
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::{BookingId, EventId, QueuePolicy, QueueState, Timestamp, VisitorId, ZoneKey};
+
+pub mod memory;
+pub mod redis;
+
+/// How long a place in line is honoured.
+pub const PLACE_TTL: Duration = Duration::from_hours(24);
+/// How long a pass is remembered after it ran out.
+pub const ENDED_TTL: Duration = Duration::from_hours(1);
+/// How long a hold waits for the ledger before the sweeper asks what became of it.
+pub const HOLD_TTL: Duration = Duration::from_secs(30);
+/// Most visitors let in by one call of [`Engine::release`]: keeps one call under a millisecond on Redis.
+pub const RELEASE_BATCH: u32 = 100;
+/// Most items in one batch of any other call.
+pub const MAX_BATCH: usize = 512;
+
+/// Why an engine did not carry out a transition. Refusals of single visitors are in the answers, not here.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine does not know the event: it was never put, or the store came back empty. Nothing was changed.
+    #[error("the engine does not know the event")]
+    UnknownEvent,
+    /// The store did not answer, or answered something that cannot be. The transition may have happened.
+    #[error("the store of the engine is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The answer of an engine.
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// A range of numbers that the ledger set aside: `start..end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumberBlock {
+    /// The first number of the block; at least 1.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+/// What the ledger says of an event, as far as the engine needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRules {
+    /// Rules with a smaller version than those in force are ignored.
+    pub version: i64,
+    /// The rules of the queue.
+    pub policy: QueuePolicy,
+    /// Passes with a smaller number are void (the queue was reset).
+    pub number_floor: u64,
+}
+
+/// How many numbers an event still has to hand out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NumbersLeft(pub u64);
+
+/// A place in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The visitor's number: higher than that of everyone who joined before.
+    pub number: u64,
+    /// 1 for the next to be let in.
+    pub position: u64,
+    /// When the visitor joined, to the second (the time of the join mark).
+    pub joined_at: Timestamp,
+}
+
+/// An admission: the facts from which the pass is minted, equal at every call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// The number of the place that was admitted.
+    pub number: u64,
+    /// When it was let in.
+    pub admitted_at: Timestamp,
+    /// When the pass runs out.
+    pub expires_at: Timestamp,
+}
+
+/// The answer to one join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// A new place at the back.
+    New(Place),
+    /// The visitor was in line already: the same place.
+    Already(Place),
+    /// The visitor is admitted already.
+    Admitted(Admission),
+    /// The line is at `max_queue`.
+    Full,
+    /// The queue is closed.
+    Closed,
+    /// No number is left in the block: the ledger has to grant more. Try again.
+    NoNumbers,
+}
+
+/// Where a visitor stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// In the line.
+    Waiting(Place),
+    /// Let in; the pass is good.
+    Admitted(Admission),
+    /// The pass was used.
+    Used(Admission),
+    /// The pass ran out.
+    Expired(Admission),
+    /// Not here: never joined, left, gave the pass back, or too long ago.
+    Absent,
+}
+
+/// One leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// Who leaves.
+    pub visitor: VisitorId,
+    /// The place that is given up. A place with another number is left alone.
+    pub number: u64,
+}
+
+/// The answer to one leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Out of the line; everyone behind moved up.
+    Line,
+    /// The pass was given back, and its slot with it. It is void from here on.
+    Pass,
+    /// There was nothing to leave (any more), or the pass is in use by a reservation.
+    Nothing,
+}
+
+/// The live numbers of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// The state in force, with the opening time taken into account.
+    pub state: QueueState,
+    /// Visitors in line.
+    pub waiting: u64,
+    /// Passes out: not used, given back or run out.
+    pub active: u64,
+    /// Visitors ever admitted.
+    pub admitted: u64,
+    /// Visitors who left the line, or whose place ran out.
+    pub left: u64,
+    /// The version of the rules in force.
+    pub version: i64,
+    /// Numbers left to hand out.
+    pub numbers_left: NumbersLeft,
+    /// The clock that these were read by.
+    pub at: Timestamp,
+}
+
+/// What one release did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// Visitors let in by this call, at most [`RELEASE_BATCH`].
+    pub admitted: u32,
+    /// The event afterwards.
+    pub counters: Counters,
+}
+
+/// One reservation that asks for seats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The booking that the seats are for. The same id twice is the same hold.
+    pub booking: BookingId,
+    /// Who asks.
+    pub visitor: VisitorId,
+    /// The pass that was verified; `None` where the event needs none.
+    pub pass: Option<ClaimedPass>,
+    /// The seats asked for.
+    pub zone: ZoneKey,
+    /// How many, at least 1.
+    pub quantity: u32,
+}
+
+/// What a verified pass says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimedPass {
+    /// The number of the place that was admitted.
+    pub number: u64,
+    /// When it was let in.
+    pub admitted_at: Timestamp,
+    /// When it runs out.
+    pub expires_at: Timestamp,
+}
+
+/// The answer to one claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// The seats are held; the pass is taken until the hold is settled or undone.
+    Held,
+    /// The pass is taken by another reservation that has not reached the ledger yet.
+    PassBusy,
+    /// The pass was used.
+    PassUsed,
+    /// The pass ran out.
+    PassExpired,
+    /// The pass was given back, or its number lies below the floor, or a later place of the same visitor replaced it.
+    PassVoid,
+    /// Fewer seats are left than asked for. The pass stays good.
+    InsufficientSeats,
+    /// The visitor would have more than `max_per_user` seats. The pass stays good.
+    UserLimit,
+    /// The engine does not know the zone.
+    UnknownZone,
+}
+
+/// A count and the version of its counting. Higher versions win.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Seats taken (reserved or confirmed).
+    pub taken: u32,
+    /// Grows with every change of the count.
+    pub version: i64,
+}
+
+/// What the ledger says of a zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneTally {
+    /// Which zone.
+    pub zone: ZoneKey,
+    /// Seats there are.
+    pub capacity: u32,
+    /// Seats taken. Every change of capacity is a new version too.
+    pub tally: Tally,
+}
+
+/// What the ledger says of a visitor's seats of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuyerTally {
+    /// Whose seats.
+    pub visitor: VisitorId,
+    /// How many.
+    pub tally: Tally,
+}
+
+/// News from the ledger: what it counts now, and which holds it has taken over or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LedgerNews {
+    /// Holds that are bookings now: the pass is used, the seats are in the zone's tally.
+    pub settled: Vec<BookingId>,
+    /// Holds that came to nothing: the pass is good again, the seats are free.
+    pub undone: Vec<BookingId>,
+    /// Zones, one entry each at most.
+    pub zones: Vec<ZoneTally>,
+    /// Buyers, one entry each at most.
+    pub buyers: Vec<BuyerTally>,
+}
+
+/// The fast inventory's view of a zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneStock {
+    /// Which zone.
+    pub zone: ZoneKey,
+    /// Seats there are.
+    pub capacity: u32,
+    /// Seats taken, as the ledger last said.
+    pub tally: Tally,
+    /// Seats of reservations on their way to the ledger.
+    pub held: u32,
+}
+
+impl ZoneStock {
+    /// Seats that can be claimed.
+    pub const fn available(&self) -> u32 {
+        self.capacity.saturating_sub(self.tally.taken).saturating_sub(self.held)
+    }
+}
+
+/// The contract. See the module's head for the state behind it.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Puts the rules in force unless a version as new is in force already, and creates the event if it is not known.
+    /// Tokens saved up so far are carried over to a new rate ([`crate::domain::release::Bucket::rerate`]); a new event starts with none.
+    /// A `number_floor` above the old one empties the line, the passes and the join marks (holds and inventory stay).
+    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<NumbersLeft>;
+
+    /// Adds a block of numbers. It is used up after the one in use; one spare block is kept, and a block that does not lie
+    /// beyond every number known so far, or comes while there is a spare, is ignored.
+    async fn grant_numbers(&self, event: &EventId, block: NumberBlock) -> Result<NumbersLeft>;
+
+    /// Forgets the event.
+    async fn remove(&self, event: &EventId) -> Result<()>;
+
+    /// Gives each visitor a place, in the order of the batch. A visitor who has one, or a good pass, gets that; one whose
+    /// pass was used, given back or ran out gets a new place at the back.
+    async fn join(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Joined>>;
+
+    /// Says where each visitor stands.
+    async fn locate(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Standing>>;
+
+    /// Takes visitors out of the line, or takes their passes back.
+    async fn leave(&self, event: &EventId, leaving: &[Leaving], now: Timestamp) -> Result<Vec<Left>>;
+
+    /// Drops passes that ran out and places older than [`PLACE_TTL`] (a bounded number of each a call), then admits
+    /// `min(tokens, max_active − active, RELEASE_BATCH)` visitors from the front, each recorded as admitted in the same step.
+    async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released>;
+
+    /// The live numbers. Changes nothing.
+    async fn counters(&self, event: &EventId, now: Timestamp) -> Result<Counters>;
+
+    /// Checks pass, limit and stock of each claim and holds the seats, in the order of the batch. A pass that the engine has
+    /// no record of (the store was emptied since) is taken at its word: its signature was verified, and the ledger takes
+    /// each pass once.
+    async fn claim(&self, event: &EventId, claims: &[Claim], now: Timestamp) -> Result<Vec<Claimed>>;
+
+    /// Takes in what the ledger says. Holds that are not known (any more) and tallies that are not newer are passed over.
+    /// Returns the zones whose availability changed, before (`None` = not known) and after.
+    async fn observe(&self, event: &EventId, news: &LedgerNews, now: Timestamp) -> Result<Vec<StockChange>>;
+
+    /// Holds that have waited for the ledger longer than [`HOLD_TTL`], at most [`MAX_BATCH`], oldest first. Changes nothing.
+    async fn stale_holds(&self, event: &EventId, now: Timestamp) -> Result<Vec<BookingId>>;
+
+    /// The fast inventory, ordered by zone.
+    async fn stock(&self, event: &EventId) -> Result<Vec<ZoneStock>>;
+
+    /// Forgets zones that the event no longer has.
+    async fn retain_zones(&self, event: &EventId, keep: &[ZoneKey]) -> Result<()>;
+
+    /// Whether the store answers. Read-only.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// A zone whose availability changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockChange {
+    /// Which zone.
+    pub zone: ZoneKey,
+    /// Seats available before; `None` when the zone was not known.
+    pub before: Option<u32>,
+    /// Seats available now.
+    pub after: u32,
+}

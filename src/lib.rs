@@ -1,0 +1,5 @@
+//! Usher: a virtual queue in front of a booking system.
+
+pub mod domain;
+pub mod engine;
+pub mod ledger;

@@ -1,0 +1,5 @@
+//! What the tests stand on: private store processes, instances, clients.
+
+#![allow(dead_code)]
+
+pub mod process;
