@@ -1,1 +1,3 @@
+//! The `usher` binary.
+
 fn main() {}
