@@ -11,7 +11,7 @@ use super::time::Timestamp;
 const BIN: Duration = Duration::from_secs(10);
 const HALF_LIFE_BINS: f64 = 6.0;
 /// Without a departure for this long there is no estimate.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 /// The smoothed outflow of one event's line.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -45,7 +45,7 @@ pub const RELEASE_BATCH: u32 = 100;
 pub const MAX_BATCH: usize = 512;
 
 /// Why an engine did not carry out a transition. Refusals of single visitors are in the answers, not here.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     /// The engine does not know the event: it was never put, or the store came back empty. Nothing was changed.
     #[error("the engine does not know the event")]

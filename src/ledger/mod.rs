@@ -20,7 +20,7 @@ pub mod sqlite;
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_hours(48);
 
 /// Why the ledger did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     /// No such event, or it was removed.
     #[error("no such event")]

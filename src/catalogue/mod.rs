@@ -1,0 +1,205 @@
+//! The events as this instance knows them: the ledger's word, kept at hand and put in force in the engine.
+//!
+//! Every instance follows the ledger's versions a few times a second. Reading an event costs no round trip.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::domain::wait::{Outflow, Totals};
+use crate::domain::{Code, Event, EventId, Problem, Timestamp, ZoneKey};
+use crate::engine::{Counters, Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
+use crate::ledger::{Ledger, LedgerError};
+
+/// Numbers taken from the ledger at a time.
+const NUMBER_BLOCK: u64 = 1_000_000;
+/// With fewer left than this the next block is fetched.
+const NUMBER_LOW: u64 = 500_000;
+
+/// An event and its live numbers.
+pub struct LiveEvent {
+    /// What the ledger says of it.
+    pub event: Event,
+    /// How its line moves; shared by all versions of the event.
+    pub flow: Arc<Flow>,
+}
+
+/// The live numbers of an event, as of the last release.
+#[derive(Default)]
+pub struct Flow(Mutex<Option<(Counters, Outflow)>>);
+
+impl Flow {
+    /// Takes in what a release reported.
+    pub fn observe(&self, counters: Counters) {
+        let totals = Totals { waiting: counters.waiting, admitted: counters.admitted, left: counters.left };
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match latest.as_mut() {
+            Some((last, outflow)) => {
+                outflow.observe(counters.at, totals);
+                *last = counters;
+            }
+            None => *latest = Some((counters, Outflow::starting(counters.at, totals))),
+        }
+    }
+
+    /// Somebody joined through this instance: the next step of the release looks at the event.
+    pub fn joined(&self) {
+        if let Some((counters, _)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            counters.waiting += 1;
+        }
+    }
+
+    /// The latest numbers; `None` before the first release.
+    pub fn latest(&self) -> Option<(Counters, Outflow)> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveEvent {
+    /// Seconds until whoever stands at `position` is let in; `None` when the line does not move.
+    pub fn wait_seconds(&self, position: u64, now: Timestamp) -> Option<u64> {
+        let policy = &self.event.spec.queue;
+        if policy.state_at(now) != crate::domain::QueueState::Open {
+            return None;
+        }
+        let rate = policy.rate_per_second();
+        match self.flow.latest() {
+            Some((counters, outflow)) => outflow.wait_seconds(position, rate, counters.at.max(now)),
+            None => Outflow::starting(now, Totals::default()).wait_seconds(position, rate, now),
+        }
+    }
+}
+
+type Events = HashMap<EventId, Arc<LiveEvent>>;
+
+/// The events of this instance.
+pub struct Catalogue {
+    ledger: Arc<dyn Ledger>,
+    engine: Arc<dyn Engine>,
+    events: ArcSwap<Events>,
+    /// The version that was read last. The lock also keeps two refreshes from running at once.
+    read: tokio::sync::Mutex<i64>,
+}
+
+impl Catalogue {
+    /// An empty catalogue; [`Catalogue::refresh`] fills it.
+    pub fn new(ledger: Arc<dyn Ledger>, engine: Arc<dyn Engine>) -> Self {
+        Self { ledger, engine, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    /// `EVENT_NOT_FOUND` when there is none, or it was removed.
+    pub fn find(&self, id: &EventId) -> Result<Arc<LiveEvent>, Problem> {
+        self.events
+            .load()
+            .get(id)
+            .cloned()
+            .ok_or_else(|| Problem::new(Code::EventNotFound, format!("There is no event {id}.")))
+    }
+
+    /// All events.
+    pub fn all(&self) -> Vec<Arc<LiveEvent>> {
+        let mut all: Vec<_> = self.events.load().values().cloned().collect();
+        all.sort_by(|a, b| a.event.id.cmp(&b.event.id));
+        all
+    }
+
+    /// Reads what changed in the ledger and puts it in force. One step of the background loop; also run by the instance
+    /// that made a change, so that its answer already holds.
+    ///
+    /// # Errors
+    /// When a store cannot be reached: what was not put in force is tried again by the next step.
+    pub async fn refresh(&self, now: Timestamp) -> Result<(), Problem> {
+        let mut read = self.read.lock().await;
+        let changed = self.ledger.events_since(*read).await.map_err(ledger_problem)?;
+        for event in changed {
+            let version = event.version;
+            if event.removed {
+                self.engine.remove(&event.id).await.map_err(engine_problem)?;
+            } else {
+                self.put_in_force(&event, now).await?;
+            }
+            let mut events = Events::clone(&self.events.load());
+            if event.removed {
+                events.remove(&event.id);
+            } else {
+                let flow = events.get(&event.id).map(|live| Arc::clone(&live.flow)).unwrap_or_default();
+                events.insert(event.id.clone(), Arc::new(LiveEvent { event, flow }));
+            }
+            self.events.store(Arc::new(events));
+            *read = version;
+        }
+        Ok(())
+    }
+
+    /// Puts an event's rules, numbers and inventory in force; the same at start, after a change, and when the store came
+    /// back empty.
+    async fn put_in_force(&self, event: &Event, now: Timestamp) -> Result<(), Problem> {
+        let rules = EventRules {
+            version: event.version,
+            policy: event.spec.queue.clone(),
+            number_floor: event.number_floor,
+        };
+        let left = self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)?;
+        self.top_up_numbers(&event.id, left).await?;
+        self.sync_stock(event, now).await?;
+        Ok(())
+    }
+
+    /// Brings an event back that the engine does not know: its store came back empty.
+    ///
+    /// # Errors
+    /// When a store cannot be reached, or there is no such event.
+    pub async fn restore(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
+        let live = self.find(id)?;
+        tracing::warn!(event_id = %id, "the engine did not know the event: putting it in force again");
+        self.put_in_force(&live.event, now).await
+    }
+
+    /// Fetches the next block of numbers when few are left.
+    ///
+    /// # Errors
+    /// When a store cannot be reached.
+    pub async fn top_up_numbers(&self, id: &EventId, left: NumbersLeft) -> Result<(), Problem> {
+        if left.0 >= NUMBER_LOW {
+            return Ok(());
+        }
+        let block = self.ledger.take_numbers(id, NUMBER_BLOCK).await.map_err(ledger_problem)?;
+        self.engine.grant_numbers(id, block).await.map_err(engine_problem)?;
+        Ok(())
+    }
+
+    /// Rebuilds the fast inventory of an event from the ledger. Safe while sales go on: see *Tallies* in [`crate::engine`].
+    ///
+    /// # Errors
+    /// When a store cannot be reached.
+    pub async fn sync_stock(&self, event: &Event, now: Timestamp) -> Result<Vec<StockChange>, Problem> {
+        let keep: Vec<ZoneKey> = event.zones().map(|(key, _)| key).collect();
+        let zones = self.ledger.zones(&event.id).await.map_err(ledger_problem)?;
+        let news = LedgerNews { zones, ..LedgerNews::default() };
+        let changes = self.engine.observe(&event.id, &news, now).await.map_err(engine_problem)?;
+        self.engine.retain_zones(&event.id, &keep).await.map_err(engine_problem)?;
+        Ok(changes)
+    }
+}
+
+/// What an engine's failure is to a caller.
+pub fn engine_problem(error: EngineError) -> Problem {
+    Problem::unavailable(error)
+}
+
+/// What a ledger's failure is to a caller.
+pub fn ledger_problem(error: LedgerError) -> Problem {
+    match error {
+        LedgerError::EventNotFound => Problem::new(Code::EventNotFound, "There is no such event."),
+        LedgerError::CapacityInUse { zone, taken } => Problem::new(
+            Code::CapacityInUse,
+            format!("Zone {zone} has {taken} seats sold or held; cancel bookings first or keep the capacity."),
+        ),
+        LedgerError::Invalid(text) => Problem::invalid(text),
+        LedgerError::Unavailable(_) => Problem::unavailable(error),
+    }
+}

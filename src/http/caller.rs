@@ -1,0 +1,155 @@
+//! Who is calling: a bearer token, the header of a trusted gateway, or a queue ticket.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+
+use super::error::{Answer, HttpProblem};
+use super::state::State;
+use crate::domain::{Code, EventId, Problem, VisitorId};
+use crate::pass::Ticket;
+
+/// The header that a ticket travels in.
+pub const TICKET_HEADER: &str = "X-Queue-Ticket";
+/// The cookie that a ticket travels in.
+pub const TICKET_COOKIE: &str = "usher_ticket";
+/// The header that a pass travels in.
+pub const PASS_HEADER: &str = "X-Queue-Pass";
+/// Most ticket cookies that are looked at: a browser sends one an event, and one for the whole site.
+const MAX_COOKIES: usize = 8;
+
+/// What a request proves about its caller. Extracting it also counts the request against the caller's rate limit.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    token: Option<VisitorId>,
+    header: Option<Ticket>,
+    cookies: Vec<Ticket>,
+    /// Whether a ticket or a pass alone may say who calls.
+    pub anonymous_allowed: bool,
+}
+
+impl Caller {
+    /// The visitor, if the request proves one. A token and a ticket that are both sent must agree.
+    pub fn visitor(&self) -> Answer<Option<VisitorId>> {
+        let mut tickets = self.header.iter().chain(&self.cookies);
+        match &self.token {
+            Some(visitor) if tickets.any(|ticket| ticket.visitor != *visitor) => Err(disagree()),
+            Some(visitor) => Ok(Some(visitor.clone())),
+            None if !self.anonymous_allowed => Err(unauthorized()),
+            None => Ok(self.header.as_ref().or(self.cookies.first()).map(|ticket| ticket.visitor.clone())),
+        }
+    }
+
+    /// The visitor for a join: `None` asks for a new identity. Here a cookie that disagrees with the token gives way, because the
+    /// answer replaces it.
+    pub fn joining(&self, event: &EventId) -> Answer<Option<VisitorId>> {
+        match &self.token {
+            Some(visitor) if self.header.as_ref().is_some_and(|ticket| ticket.visitor != *visitor) => Err(disagree()),
+            Some(visitor) => Ok(Some(visitor.clone())),
+            None if !self.anonymous_allowed => Err(unauthorized()),
+            None => Ok(self.ticket(event).or(self.header.as_ref()).or(self.cookies.first()).map(|t| t.visitor.clone())),
+        }
+    }
+
+    /// The visitor of a request about one event.
+    pub fn at(&self, event: &EventId) -> Answer<Option<VisitorId>> {
+        match self.visitor()? {
+            Some(_) if self.token.is_none() && self.header.is_none() => {
+                Ok(self.ticket(event).or(self.cookies.first()).map(|ticket| ticket.visitor.clone()))
+            }
+            visitor => Ok(visitor),
+        }
+    }
+
+    /// The ticket that was sent for this event.
+    pub fn ticket(&self, event: &EventId) -> Option<&Ticket> {
+        self.header.iter().chain(&self.cookies).find(|ticket| ticket.event == *event)
+    }
+
+    fn read(request: &HttpRequest, state: &State) -> Result<Self, Problem> {
+        let now = state.clock.now();
+        let mut caller =
+            Self { token: None, header: None, cookies: Vec::new(), anonymous_allowed: state.callers.anonymous_allowed };
+        let trusted = state.callers.trusted_header.as_ref().and_then(|name| request.headers().get(name));
+        if let Some(value) = trusted {
+            let id = value.to_str().ok().and_then(|text| VisitorId::parse(text).ok());
+            caller.token = Some(id.ok_or_else(|| Problem::new(Code::Unauthorized, "The gateway's visitor id is not an id."))?);
+        } else if let Some(token) = bearer(request)? {
+            let Some(key) = &state.callers.visitor_key else {
+                let detail = "This server has no key to check tokens with; call without Authorization, or configure one.";
+                return Err(Problem::new(Code::Unauthorized, detail));
+            };
+            let visitor = key.verify(token, now).map_err(|why| {
+                tracing::debug!(%why, "a user token was refused");
+                Problem::new(Code::Unauthorized, "The bearer token is not valid; sign in again.")
+            })?;
+            caller.token = Some(visitor);
+        }
+        if let Some(value) = request.headers().get(TICKET_HEADER) {
+            let ticket = value.to_str().ok().and_then(|text| state.tickets.verify(text, now).ok());
+            caller.header = Some(ticket.ok_or_else(|| {
+                Problem::new(Code::InvalidToken, "Send the ticket exactly as the join gave it; join again if it has run out.")
+            })?);
+        } else {
+            caller.cookies = cookies(request).filter_map(|text| state.tickets.verify(text, now).ok()).take(MAX_COOKIES).collect();
+        }
+        Ok(caller)
+    }
+
+    /// Whom the rate limit counts.
+    fn identity(&self) -> Option<&VisitorId> {
+        self.token.as_ref().or_else(|| self.header.iter().chain(&self.cookies).map(|ticket| &ticket.visitor).next())
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = HttpProblem;
+    type Future = Ready<Result<Self, HttpProblem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let Some(state) = request.app_data::<web::Data<State>>() else {
+            return ready(Err(Problem::internal("no state").into()));
+        };
+        let caller = Self::read(request, state);
+        let who = caller.as_ref().ok().and_then(Self::identity);
+        if let Err(limited) = state.limits.check(request, state, who) {
+            return ready(Err(limited));
+        }
+        ready(caller.map_err(HttpProblem::from))
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+pub fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
+    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
+    let malformed = || Problem::new(Code::Unauthorized, "Send Authorization: Bearer <token>.");
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(malformed()) }
+}
+
+/// The pass that was sent in the header.
+pub fn pass(request: &HttpRequest) -> Option<String> {
+    request.headers().get(PASS_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn cookies(request: &HttpRequest) -> impl Iterator<Item = &str> {
+    request
+        .headers()
+        .get_all(header::COOKIE)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, _)| *name == TICKET_COOKIE)
+        .map(|(_, value)| value)
+}
+
+fn unauthorized() -> HttpProblem {
+    Problem::new(Code::Unauthorized, "Sign in, and send Authorization: Bearer <token>.").into()
+}
+
+fn disagree() -> HttpProblem {
+    let detail = "The ticket belongs to another visitor than the token; drop the ticket (or cookie), or join again.";
+    Problem::new(Code::InvalidToken, detail).into()
+}

@@ -1,0 +1,68 @@
+//! The OpenAPI document and a page that shows it.
+
+use actix_web::{HttpResponse, web};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+
+use super::{admin, bookings, events, health, queue};
+
+/// The whole interface.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Usher",
+        description = "A virtual queue in front of a booking system: join the line, be let in at a controlled rate, reserve with the pass.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        queue::join, queue::position, queue::stream, queue::leave, queue::status,
+        bookings::reserve, bookings::confirm, bookings::cancel, bookings::get, bookings::list, bookings::summary,
+        events::list, events::get, events::availability,
+        admin::list, admin::get, admin::put, admin::patch, admin::remove, admin::reset,
+        admin::inventory, admin::sync, admin::audit,
+        health::health, health::ready, health::metrics, health::jwks,
+        document,
+    ),
+    modifiers(&Security)
+)]
+struct Interface;
+
+struct Security;
+
+impl utoipa::Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = || SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
+        components.add_security_scheme("visitor", bearer());
+        components.add_security_scheme("admin", bearer());
+        components.add_security_scheme("ticket", header(super::caller::TICKET_HEADER));
+        components.add_security_scheme("pass", header(super::caller::PASS_HEADER));
+    }
+}
+
+/// The OpenAPI document as JSON.
+pub fn openapi_json() -> String {
+    Interface::openapi().to_pretty_json().unwrap_or_default()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "Health",
+    responses((status = 200, description = "The OpenAPI document", body = serde_json::Value)))]
+pub async fn document(text: web::Data<OpenApiText>) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(text.0.clone())
+}
+
+/// The document, written out once.
+pub struct OpenApiText(pub web::Bytes);
+
+/// A page for people, without anything from elsewhere.
+pub async fn page() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/html; charset=utf-8")
+        .insert_header((
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
+        ))
+        .body(include_str!("docs.html"))
+}

@@ -1,0 +1,63 @@
+//! Health, readiness, metrics and the keys of the passes.
+
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+
+use super::error::Answer;
+use super::state::State;
+use crate::domain::{Code, Problem};
+
+/// How long readiness waits for a store.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the process is up.
+#[utoipa::path(get, path = "/health", tag = "Health",
+    responses((status = 200, description = "The process is up", body = serde_json::Value)))]
+pub async fn health() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// Whether the stores answer. Read-only.
+#[utoipa::path(get, path = "/ready", tag = "Health",
+    responses((status = 200, description = "The stores answer", body = serde_json::Value),
+        (status = 503, description = "STORE_UNAVAILABLE", body = super::error::ProblemBody, content_type = "application/problem+json")))]
+pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
+    let (queue, ledger) = tokio::join!(
+        tokio::time::timeout(PATIENCE, state.engine.ping()),
+        tokio::time::timeout(PATIENCE, state.ledger.ping())
+    );
+    let up = [("queue", matches!(queue, Ok(Ok(())))), ("ledger", matches!(ledger, Ok(Ok(()))))];
+    for (store, good) in up {
+        state.metrics.store_up.with_label_values(&[store]).set(good.into());
+    }
+    let down: Vec<_> = up.iter().filter(|(_, good)| !good).map(|(store, _)| *store).collect();
+    if down.is_empty() {
+        return Ok(HttpResponse::Ok().json(serde_json::json!({ "status": "ready", "queue": "up", "ledger": "up" })));
+    }
+    let detail = format!("Not answering: {}. This instance is taken out of the balance until they do.", down.join(", "));
+    Err(Problem::new(Code::StoreUnavailable, detail).into())
+}
+
+/// Metrics in the Prometheus text form.
+#[utoipa::path(get, path = "/metrics", tag = "Health",
+    responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
+pub async fn metrics(state: web::Data<State>) -> Answer<HttpResponse> {
+    for live in state.catalogue.all() {
+        if let Some((counters, _)) = live.flow.latest() {
+            let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            state.metrics.waiting.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.waiting));
+            state.metrics.active.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.active));
+        }
+    }
+    let text = state.metrics.render().map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
+}
+
+/// The public keys that passes are signed with, for verifiers elsewhere.
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "Health",
+    responses((status = 200, description = "A JWK set; empty with a shared secret", body = serde_json::Value)))]
+pub async fn jwks(state: web::Data<State>) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "public, max-age=300")).json(state.passes.jwks())
+}

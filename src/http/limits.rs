@@ -1,0 +1,106 @@
+//! Rate limits: per visitor where one is known, else per client address; off for a caller that holds a valid pass.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::num::NonZeroU32;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{Quota, RateLimiter, state::keyed::DashMapStateStore};
+
+use super::caller::pass;
+use super::error::{HttpProblem, whole_seconds};
+use super::state::State;
+use crate::domain::{Code, Problem, VisitorId};
+
+/// Callers are counted in so many buckets, chosen by a keyed hash: what is remembered is bounded, at the price that two
+/// callers in a million share a bucket now and then.
+const BUCKETS: u64 = 1 << 20;
+
+/// One limit.
+struct Limit {
+    name: &'static str,
+    burst: u32,
+    per_second: u32,
+    limiter: RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>,
+    hash: RandomState,
+}
+
+/// The limits of one instance.
+pub struct Limits {
+    visitor: Option<Limit>,
+    address: Option<Limit>,
+    clock: DefaultClock,
+}
+
+impl Limit {
+    fn new(name: &'static str, per_second: u32, burst: u32) -> Option<Self> {
+        let quota = Quota::per_second(NonZeroU32::new(per_second)?).allow_burst(NonZeroU32::new(burst.max(1))?);
+        Some(Self { name, burst: burst.max(1), per_second, limiter: RateLimiter::dashmap(quota), hash: RandomState::new() })
+    }
+
+    fn check(&self, caller: impl Hash, clock: &DefaultClock) -> Result<(), HttpProblem> {
+        let Err(until) = self.limiter.check_key(&(self.hash.hash_one(caller) % BUCKETS)) else { return Ok(()) };
+        let wait = whole_seconds(until.wait_time_from(clock.now()));
+        let mut problem = Problem::new(
+            Code::RateLimited,
+            format!("At most {} requests a second per {}; wait as long as Retry-After says.", self.per_second, self.name),
+        );
+        problem.retry_after = None;
+        let window = self.burst.div_ceil(self.per_second);
+        let headers = [
+            (RETRY_AFTER.as_str(), wait.to_string()),
+            ("x-ratelimit-limit", self.burst.to_string()),
+            ("x-ratelimit-remaining", "0".to_owned()),
+            ("x-ratelimit-reset", wait.to_string()),
+            ("ratelimit-policy", format!("\"{}\";q={};w={window}", self.name, self.burst)),
+            ("ratelimit", format!("\"{}\";r=0;t={wait}", self.name)),
+        ];
+        let headers = headers.into_iter().filter_map(|(name, value)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&value).ok()?))
+        });
+        Err(HttpProblem { problem, headers: headers.collect() })
+    }
+
+    fn shrink(&self) {
+        self.limiter.retain_recent();
+        self.limiter.shrink_to_fit();
+    }
+}
+
+impl Limits {
+    /// Limits of so many requests a second with so large a burst; 0 a second is no limit.
+    pub fn new(visitor: (u32, u32), address: (u32, u32)) -> Self {
+        Self {
+            visitor: Limit::new("visitor", visitor.0, visitor.1),
+            address: Limit::new("address", address.0, address.1),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Counts the request of a caller.
+    pub fn check(&self, request: &HttpRequest, state: &State, who: Option<&VisitorId>) -> Result<(), HttpProblem> {
+        let counted = match who {
+            Some(visitor) => self.visitor.as_ref().map_or(Ok(()), |limit| limit.check(visitor, &self.clock)),
+            None => match (&self.address, state.proxies.client(request)) {
+                (Some(limit), Some(address)) => limit.check(address, &self.clock),
+                _ => Ok(()),
+            },
+        };
+        counted.or_else(|limited| {
+            // Verified only for those over the limit: a signature costs more than a count.
+            let good = pass(request).is_some_and(|token| state.passes.verify(&token, state.clock.now()).is_ok());
+            if good { Ok(()) } else { Err(limited) }
+        })
+    }
+
+    /// Forgets callers who have been quiet; run now and then.
+    pub fn shrink(&self) {
+        if let Some(limit) = &self.visitor {
+            limit.shrink();
+        }
+        if let Some(limit) = &self.address {
+            limit.shrink();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is counted, in a registry of the instance's own (two instances can live in one process).
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// The metrics of one instance.
+pub struct Metrics {
+    registry: Registry,
+    /// Answers by route and status class.
+    pub requests: IntCounterVec,
+    /// Seconds from request to answer, by route.
+    pub request_seconds: HistogramVec,
+    /// New places given out.
+    pub joined: IntCounter,
+    /// Visitors who left the line by themselves.
+    pub left: IntCounter,
+    /// Visitors let in by this instance.
+    pub admitted: IntCounter,
+    /// Releases that failed because a store did not answer.
+    pub release_failures: IntCounter,
+    /// Reservations written to the ledger.
+    pub reserved: IntCounter,
+    /// Reservations turned away, by error code.
+    pub refused: IntCounterVec,
+    /// Reservations that ran out.
+    pub expired: IntCounter,
+    /// Bookings in one ledger transaction.
+    pub commit_batch: Histogram,
+    /// Open streams.
+    pub streams: IntGauge,
+    /// Visitors in line, by event.
+    pub waiting: IntGaugeVec,
+    /// Passes out, by event.
+    pub active: IntGaugeVec,
+    /// Whether the last look at a store was good (1) or not (0), by store.
+    pub store_up: IntGaugeVec,
+}
+
+/// Name, type and meaning of every metric, as the documentation lists them.
+pub const TABLE: &[(&str, &str, &str)] = &[
+    ("usher_http_requests_total", "counter", "Answers, by route and status class (2xx, 4xx, 5xx)"),
+    ("usher_http_request_seconds", "histogram", "Seconds from request to answer, by route"),
+    ("usher_joined_total", "counter", "New places given out by this instance"),
+    ("usher_left_total", "counter", "Visitors who left the line through this instance"),
+    ("usher_admitted_total", "counter", "Visitors let in by this instance"),
+    ("usher_release_failures_total", "counter", "Releases that failed because a store did not answer"),
+    ("usher_reserved_total", "counter", "Reservations written to the ledger by this instance"),
+    ("usher_refused_total", "counter", "Reservations turned away, by error code"),
+    ("usher_expired_total", "counter", "Reservations that ran out, swept by this instance"),
+    ("usher_commit_batch_size", "histogram", "Bookings in one ledger transaction"),
+    ("usher_streams", "gauge", "Open streams of this instance"),
+    ("usher_waiting", "gauge", "Visitors in line, by event"),
+    ("usher_active", "gauge", "Passes out, by event"),
+    ("usher_store_up", "gauge", "1 when the last look at a store was good, by store"),
+];
+
+fn help(name: &str) -> &'static str {
+    TABLE.iter().find(|(n, ..)| *n == name).map_or("", |(.., help)| help)
+}
+
+impl Metrics {
+    /// A fresh set, all zero.
+    ///
+    /// # Errors
+    /// When a name is given twice: a mistake in the code.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counter = |name: &str| {
+            let metric = IntCounter::new(name, help(name))?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let counters = |name: &str, labels: &[&str]| {
+            let metric = IntCounterVec::new(Opts::new(name, help(name)), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let gauges = |name: &str, labels: &[&str]| {
+            let metric = IntGaugeVec::new(Opts::new(name, help(name)), labels)?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
+        let streams = IntGauge::new("usher_streams", help("usher_streams"))?;
+        registry.register(Box::new(streams.clone()))?;
+        let seconds = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+        let name = "usher_http_request_seconds";
+        let request_seconds = HistogramVec::new(HistogramOpts::new(name, help(name)).buckets(seconds), &["route"])?;
+        registry.register(Box::new(request_seconds.clone()))?;
+        let name = "usher_commit_batch_size";
+        let sizes = vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
+        let commit_batch = Histogram::with_opts(HistogramOpts::new(name, help(name)).buckets(sizes))?;
+        registry.register(Box::new(commit_batch.clone()))?;
+        Ok(Self {
+            requests: counters("usher_http_requests_total", &["route", "status"])?,
+            request_seconds,
+            joined: counter("usher_joined_total")?,
+            left: counter("usher_left_total")?,
+            admitted: counter("usher_admitted_total")?,
+            release_failures: counter("usher_release_failures_total")?,
+            reserved: counter("usher_reserved_total")?,
+            refused: counters("usher_refused_total", &["code"])?,
+            expired: counter("usher_expired_total")?,
+            commit_batch,
+            streams,
+            waiting: gauges("usher_waiting", &["event"])?,
+            active: gauges("usher_active", &["event"])?,
+            store_up: gauges("usher_store_up", &["store"])?,
+            registry,
+        })
+    }
+
+    /// The text form that Prometheus reads.
+    ///
+    /// # Errors
+    /// When a metric cannot be written out.
+    pub fn render(&self) -> prometheus::Result<String> {
+        prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_lists_what_is_registered() {
+        let metrics = Metrics::new().expect("unique names");
+        metrics.requests.with_label_values(&["join", "2xx"]).inc();
+        metrics.request_seconds.with_label_values(&["join"]).observe(0.001);
+        metrics.refused.with_label_values(&["X"]).inc();
+        for gauges in [&metrics.waiting, &metrics.active, &metrics.store_up] {
+            gauges.with_label_values(&["x"]).set(1);
+        }
+        let mut registered: Vec<_> = metrics.registry.gather().iter().map(|f| f.name().to_owned()).collect();
+        let mut listed: Vec<_> = TABLE.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        registered.sort();
+        listed.sort();
+        assert_eq!(registered, listed);
+    }
+}

@@ -1,0 +1,69 @@
+//! Lets visitors in. Leaderless: every instance runs this loop against the same engine, and the token bucket inside the
+//! engine's transition keeps the rate, however many instances there are and whichever of them die.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
+use crate::domain::{Problem, Timestamp};
+use crate::engine::{Engine, EngineError, RELEASE_BATCH};
+use crate::metrics::Metrics;
+
+/// Most calls for one event in one step: bounds a step at any rate.
+const ROUNDS: u32 = 50;
+/// Events that are released at the same time.
+const AT_ONCE: usize = 8;
+/// An event with nobody waiting is looked at this often.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// The release service.
+pub struct Releaser {
+    engine: Arc<dyn Engine>,
+    catalogue: Arc<Catalogue>,
+    metrics: Arc<Metrics>,
+}
+
+impl Releaser {
+    /// A releaser for the catalogue's events.
+    pub fn new(engine: Arc<dyn Engine>, catalogue: Arc<Catalogue>, metrics: Arc<Metrics>) -> Self {
+        Self { engine, catalogue, metrics }
+    }
+
+    /// One step: releases every event that is due. A failure of one event does not hold up the others.
+    pub async fn tick(&self, now: Timestamp) {
+        let due = self.catalogue.all().into_iter().filter(|live| is_due(live, now));
+        futures_util::stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |live| async move {
+                if let Err(problem) = self.release(&live, now).await {
+                    self.metrics.release_failures.inc();
+                    tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "nobody is let in for now");
+                }
+            })
+            .await;
+    }
+
+    async fn release(&self, live: &LiveEvent, now: Timestamp) -> Result<(), Problem> {
+        let id = &live.event.id;
+        for _ in 0..ROUNDS {
+            let released = match self.engine.release(id, now).await {
+                Ok(released) => released,
+                Err(EngineError::UnknownEvent) => return self.catalogue.restore(id, now).await,
+                Err(error) => return Err(engine_problem(error)),
+            };
+            self.metrics.admitted.inc_by(released.admitted.into());
+            live.flow.observe(released.counters);
+            self.catalogue.top_up_numbers(id, released.counters.numbers_left).await?;
+            if released.admitted < RELEASE_BATCH {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody may be waiting, or it is time to look.
+fn is_due(live: &LiveEvent, now: Timestamp) -> bool {
+    live.flow.latest().is_none_or(|(counters, _)| counters.waiting > 0 || now.since(counters.at) >= IDLE || counters.at > now)
+}
