@@ -1,0 +1,270 @@
+//! One event: the transitions of the line and the passes. `lua/*.lua` takes the same steps in the same order.
+
+use crate::domain::release::Bucket;
+use crate::domain::{QueueState, Timestamp, VisitorId};
+use crate::engine::{
+    Admission, Claim, Claimed, ClaimedPass, Counters, EventRules, Joined, Leaving, LedgerNews, Left, NumbersLeft,
+    PLACE_TTL, Place, RELEASE_BATCH, Released, Standing, StockChange,
+};
+
+use super::line::Line;
+use super::marks::Marks;
+use super::numbers::Numbers;
+use super::passes::{Pass, PassState, Passes};
+use super::stock::{Before, Stock};
+
+/// All that the engine keeps of an event.
+#[derive(Debug)]
+pub struct EventState {
+    rules: EventRules,
+    bucket: Bucket,
+    line: Line,
+    marks: Marks,
+    passes: Passes,
+    admitted: u64,
+    left: u64,
+    /// The numbers to hand out.
+    pub numbers: Numbers,
+    /// The fast inventory.
+    pub stock: Stock,
+}
+
+impl EventState {
+    /// A new event, with an empty bucket and no numbers.
+    pub fn new(rules: EventRules, now: Timestamp) -> Self {
+        Self {
+            rules,
+            bucket: Bucket::empty(now),
+            line: Line::default(),
+            marks: Marks::default(),
+            passes: Passes::default(),
+            admitted: 0,
+            left: 0,
+            numbers: Numbers::default(),
+            stock: Stock::default(),
+        }
+    }
+
+    /// How many numbers there are.
+    pub fn numbers_left(&self) -> NumbersLeft {
+        NumbersLeft(self.numbers.left())
+    }
+
+    /// The floor in force.
+    pub const fn floor(&self) -> u64 {
+        self.rules.number_floor
+    }
+
+    /// Puts newer rules in force. A floor never sinks.
+    pub fn put_rules(&mut self, rules: &EventRules, now: Timestamp) {
+        if rules.version <= self.rules.version {
+            return;
+        }
+        self.bucket.rerate(self.rules.policy.admit_per_minute, rules.policy.admit_per_minute, now);
+        let floor = self.floor();
+        self.rules = EventRules { number_floor: floor.max(rules.number_floor), ..rules.clone() };
+        if self.floor() > floor {
+            self.numbers.raise(self.floor());
+            self.line = Line::default();
+            self.marks = Marks::default();
+            self.passes = Passes::default();
+        }
+    }
+
+    /// See [`crate::engine::Engine::join`].
+    pub fn join(&mut self, visitor: &VisitorId, now: Timestamp) -> Joined {
+        if let Some(place) = self.place(visitor) {
+            return Joined::Already(place);
+        }
+        if let Some(pass) = self.passes.get(visitor).filter(|pass| pass.is_good(now)) {
+            return Joined::Admitted(pass.admission);
+        }
+        let policy = &self.rules.policy;
+        if policy.state_at(now) == QueueState::Closed {
+            return Joined::Closed;
+        }
+        if policy.max_queue > 0 && self.line.len() as u64 >= u64::from(policy.max_queue) {
+            return Joined::Full;
+        }
+        let Some(number) = self.numbers.take() else { return Joined::NoNumbers };
+        self.line.push(number, visitor.clone());
+        let joined_at = self.marks.note(number, now);
+        Joined::New(Place { number, position: self.line.len() as u64, joined_at })
+    }
+
+    /// See [`crate::engine::Engine::locate`].
+    pub fn locate(&self, visitor: &VisitorId, now: Timestamp) -> Standing {
+        match self.place(visitor) {
+            Some(place) => Standing::Waiting(place),
+            None => self.passes.get(visitor).map_or(Standing::Absent, |pass| pass.standing(now)),
+        }
+    }
+
+    fn place(&self, visitor: &VisitorId) -> Option<Place> {
+        let number = self.line.number(visitor)?;
+        let position = self.line.position(visitor)?;
+        Some(Place { number, position, joined_at: self.marks.joined_at(number) })
+    }
+
+    /// See [`crate::engine::Engine::leave`].
+    pub fn leave(&mut self, leaving: &Leaving, now: Timestamp) -> Left {
+        let visitor = &leaving.visitor;
+        if self.line.number(visitor) == Some(leaving.number) {
+            self.line.remove(visitor);
+            self.left += 1;
+            return Left::Line;
+        }
+        match self.passes.get(visitor) {
+            Some(pass)
+                if pass.admission.number == leaving.number
+                    && pass.state == PassState::Active
+                    && pass.admission.expires_at > now =>
+            {
+                self.passes.end(visitor, PassState::Void);
+                Left::Pass
+            }
+            _ => Left::Nothing,
+        }
+    }
+
+    /// See [`crate::engine::Engine::release`].
+    pub fn release(&mut self, now: Timestamp) -> Released {
+        self.passes.sweep(now);
+        self.drop_old_places(now);
+        let policy = &self.rules.policy;
+        let mut admitted = 0;
+        if policy.state_at(now) == QueueState::Open {
+            let most = (RELEASE_BATCH as usize).min(self.line.len()).min(match policy.max_active as usize {
+                0 => usize::MAX,
+                cap => cap.saturating_sub(self.passes.active(now)),
+            });
+            let most = u32::try_from(most).unwrap_or(RELEASE_BATCH);
+            let expires_at = now.plus(std::time::Duration::from_secs(policy.pass_ttl_seconds.into()));
+            let tokens = self.bucket.take(policy.admit_per_minute, now, most);
+            while admitted < tokens
+                && let Some((number, visitor)) = self.line.pop()
+            {
+                let admission = Admission { number, admitted_at: now, expires_at };
+                self.passes.put(visitor, Pass { admission, state: PassState::Active });
+                admitted += 1;
+            }
+        }
+        self.admitted += u64::from(admitted);
+        Released { admitted, counters: self.counters(now) }
+    }
+
+    /// Drops places of the oldest join mark that outlived [`PLACE_TTL`], at most [`RELEASE_BATCH`].
+    fn drop_old_places(&mut self, now: Timestamp) {
+        self.marks.forget_before(self.line.front().unwrap_or(self.numbers.next()));
+        let Some((joined_at, end)) = self.marks.oldest() else { return };
+        if joined_at.plus(PLACE_TTL) >= now {
+            return;
+        }
+        for _ in 0..RELEASE_BATCH {
+            if self.line.front().is_none_or(|number| number >= end) {
+                break;
+            }
+            self.line.pop();
+            self.left += 1;
+        }
+    }
+
+    /// See [`crate::engine::Engine::counters`].
+    pub fn counters(&self, now: Timestamp) -> Counters {
+        Counters {
+            state: self.rules.policy.state_at(now),
+            waiting: self.line.len() as u64,
+            active: self.passes.active(now) as u64,
+            admitted: self.admitted,
+            left: self.left,
+            version: self.rules.version,
+            numbers_left: self.numbers_left(),
+            at: now,
+        }
+    }
+
+    /// See [`crate::engine::Engine::claim`].
+    pub fn claim(&mut self, claim: &Claim, now: Timestamp) -> Claimed {
+        if self.stock.holds(&claim.booking) {
+            return Claimed::Held;
+        }
+        if let Some(refusal) = claim.pass.and_then(|pass| self.refuse_pass(&claim.visitor, pass, now)) {
+            return refusal;
+        }
+        let limit = u64::from(self.rules.policy.max_per_user);
+        let bought = u64::from(self.stock.bought(&claim.visitor));
+        if limit > 0 && bought + u64::from(claim.quantity) > limit {
+            return Claimed::UserLimit;
+        }
+        match self.stock.available(&claim.zone) {
+            None => return Claimed::UnknownZone,
+            Some(available) if available < claim.quantity => return Claimed::InsufficientSeats,
+            Some(_) => {}
+        }
+        if let Some(pass) = claim.pass {
+            self.take_pass(claim, pass);
+        }
+        let (visitor, number) = (claim.visitor.clone(), claim.pass.map(|pass| pass.number));
+        self.stock.hold(claim.booking.clone(), visitor, number, claim.zone.clone(), claim.quantity, now);
+        Claimed::Held
+    }
+
+    /// Why a pass does not do; `None` when it does.
+    fn refuse_pass(&self, visitor: &VisitorId, pass: ClaimedPass, now: Timestamp) -> Option<Claimed> {
+        if pass.number < self.floor() {
+            return Some(Claimed::PassVoid);
+        }
+        let record = self.passes.get(visitor);
+        let same = record.filter(|record| record.admission.number == pass.number);
+        match same.map(|record| &record.state) {
+            Some(PassState::Used) => return Some(Claimed::PassUsed),
+            Some(PassState::Void) => return Some(Claimed::PassVoid),
+            Some(PassState::Expired | PassState::Lapsed(_)) => return Some(Claimed::PassExpired),
+            _ => {}
+        }
+        if same.map_or(pass.expires_at, |record| record.admission.expires_at) <= now {
+            return Some(Claimed::PassExpired);
+        }
+        if matches!(same, Some(Pass { state: PassState::Busy(_), .. })) {
+            return Some(Claimed::PassBusy);
+        }
+        let later = record.is_some_and(|record| record.admission.number > pass.number)
+            || self.line.number(visitor).is_some_and(|number| number > pass.number);
+        later.then_some(Claimed::PassVoid)
+    }
+
+    /// Marks a pass as in use. One without a record, or with an older one, is taken at its word: the store lost the
+    /// admission, so it may hold the place that the pass came from, too.
+    fn take_pass(&mut self, claim: &Claim, pass: ClaimedPass) {
+        let state = PassState::Busy(claim.booking.clone());
+        if self.passes.get(&claim.visitor).is_some_and(|record| record.admission.number == pass.number) {
+            self.passes.mark(&claim.visitor, state);
+        } else {
+            self.line.remove(&claim.visitor);
+            let ClaimedPass { number, admitted_at, expires_at } = pass;
+            self.passes
+                .put(claim.visitor.clone(), Pass { admission: Admission { number, admitted_at, expires_at }, state });
+        }
+    }
+
+    /// See [`crate::engine::Engine::observe`]. Tallies come first, so that seats in both show as taken, never as free.
+    pub fn observe(&mut self, news: &LedgerNews) -> Vec<StockChange> {
+        let mut before = Before::new();
+        for zone in &news.zones {
+            self.stock.count_zone(zone, &mut before);
+        }
+        for buyer in &news.buyers {
+            self.stock.count_buyer(buyer);
+        }
+        for (bookings, used) in [(&news.settled, true), (&news.undone, false)] {
+            for booking in bookings {
+                if let Some(hold) = self.stock.unhold(booking, &mut before)
+                    && let Some(number) = hold.number
+                {
+                    self.passes.resolve(&hold.visitor, number, booking, used);
+                }
+            }
+        }
+        self.stock.changes(before)
+    }
+}
