@@ -13,7 +13,13 @@ use crate::domain::{
 };
 use crate::engine::{BuyerTally, NumberBlock, ZoneTally};
 
+mod bookings;
+mod catalogue;
+mod decide;
 pub mod postgres;
+mod records;
+mod rows;
+mod sql;
 pub mod sqlite;
 
 /// How long the first answer to an idempotency key is kept.
