@@ -1,1 +1,202 @@
-//! The ledger on Postgres.
+//! The ledger on Postgres, for any number of instances.
+//!
+//! Every transaction runs in a task of its own to its end, whatever becomes of the caller: neither a half-begun transaction
+//! nor a half-read answer ever goes back to the pool. Row locks are taken in one order everywhere: the catalogue's version,
+//! events, bookings, zones, buyers; rows of one kind by key.
+
+mod commit;
+mod ledger;
+mod seats;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Semaphore;
+
+use super::sql::{Outcome, unavailable};
+use super::{LedgerError, Result};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// How often work that collided with another transaction is tried in all.
+const TRIES: u32 = 3;
+
+/// What can be tuned.
+#[derive(Debug, Clone)]
+pub struct PostgresSettings {
+    /// Connections, at least 1.
+    pub max_connections: u32,
+    /// Calls that may be under way or wait for a connection; whoever comes after is answered [`LedgerError::Unavailable`] at once.
+    pub queue: usize,
+    /// How long a call waits for a connection, and a new connection for the server.
+    pub acquire_timeout: Duration,
+    /// How long one statement may take, told to the server. It waits for row locks for a second less, at least half as long.
+    pub statement_timeout: Duration,
+    /// How long one transaction may take; after that its connection is dropped.
+    pub transaction_timeout: Duration,
+}
+
+impl Default for PostgresSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 16,
+            queue: 1_024,
+            acquire_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(5),
+            transaction_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A ledger in a Postgres database. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct PostgresLedger {
+    options: Arc<PgConnectOptions>,
+    pool: PgPool,
+    calls: Arc<Semaphore>,
+    transaction_timeout: Duration,
+}
+
+impl PostgresLedger {
+    /// Connects to `url` (`postgres://user:password@host/database`). Before anything else [`PostgresLedger::migrate`] has
+    /// to have run on the database once.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when the URL cannot be read or the server does not answer; the text holds no part of the URL.
+    pub async fn connect(url: &str, settings: &PostgresSettings) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|e| unavailable(&e))?
+            .application_name("usher")
+            .disable_statement_logging();
+        let statement_ms = settings.statement_timeout.as_millis();
+        let lock_ms = statement_ms.saturating_sub(1_000).max(statement_ms / 2);
+        let idle_ms = settings.transaction_timeout.as_millis();
+        // An answer means "on disk": a server that is set to be quicker than that is overruled.
+        let session = format!(
+            "SELECT set_config('statement_timeout', '{statement_ms}', false), set_config('lock_timeout', '{lock_ms}', false), \
+             set_config('idle_in_transaction_session_timeout', '{idle_ms}', false), \
+             CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END"
+        );
+        let session: Arc<str> = Arc::from(session);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections.max(1))
+            .acquire_timeout(settings.acquire_timeout)
+            .after_connect(move |connection, _| {
+                let session = Arc::clone(&session);
+                Box::pin(async move {
+                    sqlx::query(sqlx::AssertSqlSafe(session)).execute(connection).await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options.clone())
+            .await
+            .map_err(|e| unavailable(&e))?;
+        Ok(Self {
+            options: Arc::new(options),
+            pool,
+            calls: Arc::new(Semaphore::new(settings.queue.max(1))),
+            transaction_timeout: settings.transaction_timeout,
+        })
+    }
+
+    /// Brings the tables up to date. Does nothing when they are. Several instances may call it at once.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when a migration fails, or the tables were made by a newer version.
+    pub async fn migrate(&self) -> Result<()> {
+        // A connection without time limits: it may have to wait for another instance that migrates.
+        let mut connection = PgConnection::connect_with(&self.options).await.map_err(|e| unavailable(&e))?;
+        let migrated = MIGRATIONS.run(&mut connection).await;
+        let closed = connection.close().await;
+        migrated.map_err(|e| LedgerError::Unavailable(format!("the migration failed: {e}")))?;
+        closed.map_err(|e| unavailable(&e))
+    }
+
+    /// Runs `job` in a transaction, and again when another transaction got in its way.
+    async fn write<T, J>(&self, job: J) -> Result<T>
+    where
+        T: Send + 'static,
+        J: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>> + Send + Sync + 'static,
+    {
+        let ledger = self.clone();
+        self.spawn(async move { ledger.transact(job, TRIES).await }).await
+    }
+
+    /// Runs `job` on a connection, without a transaction.
+    async fn read<T, J>(&self, job: J) -> Result<T>
+    where
+        T: Send + 'static,
+        J: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>> + Send + Sync + 'static,
+    {
+        let ledger = self.clone();
+        self.spawn(async move { ledger.on_connection(job).await }).await
+    }
+
+    /// Runs `work` in a task, so that it comes to its end whether the caller waits or not.
+    async fn spawn<T: Send + 'static>(&self, work: impl Future<Output = Outcome<T>> + Send + 'static) -> Result<T> {
+        let permit = Arc::clone(&self.calls)
+            .try_acquire_owned()
+            .map_err(|_| LedgerError::Unavailable("the ledger is at its limit".to_owned()))?;
+        let task = tokio::spawn(async move {
+            let _permit = permit;
+            work.await
+        });
+        let outcome = task.await.map_err(|_| LedgerError::Unavailable("a transaction was broken off".to_owned()))?;
+        Ok(outcome?)
+    }
+
+    /// Runs `job` in a transaction up to `tries` times, as long as it collides with others.
+    async fn transact<T, J>(&self, job: J, tries: u32) -> Outcome<T>
+    where
+        T: Send + 'static,
+        J: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>> + Send + Sync + 'static,
+    {
+        let job = Arc::new(job);
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let job = Arc::clone(&job);
+            match self.on_connection(move |connection| Box::pin(in_transaction(connection, job))).await {
+                Err(fault) if fault.is_collision() && tried < tries => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Lends a connection. One whose work takes too long is dropped rather than given back half way.
+    async fn on_connection<T, W>(&self, work: W) -> Outcome<T>
+    where
+        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>>,
+    {
+        let mut connection = self.pool.acquire().await?;
+        let outcome = tokio::time::timeout(self.transaction_timeout, work(&mut connection)).await;
+        if let Ok(outcome) = outcome {
+            return outcome;
+        }
+        drop(connection.detach());
+        Err(LedgerError::Unavailable("no answer in time; what was asked may still be done".to_owned()).into())
+    }
+}
+
+async fn in_transaction<T, J>(connection: &mut PgConnection, job: Arc<J>) -> Outcome<T>
+where
+    J: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>> + Send + Sync + 'static,
+{
+    let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    let outcome = job(&mut transaction).await;
+    match outcome {
+        Ok(value) => {
+            transaction.commit().await?;
+            Ok(value)
+        }
+        Err(fault) => {
+            transaction.rollback().await?;
+            Err(fault)
+        }
+    }
+}
