@@ -1,7 +1,17 @@
 //! Usher: a virtual queue in front of a booking system.
 
+pub mod admin;
+pub mod app;
+pub mod booking;
+pub mod catalogue;
+pub mod coalesce;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod http;
 pub mod ledger;
+pub mod metrics;
 pub mod pass;
+pub mod push;
+pub mod queue;
+pub mod release;

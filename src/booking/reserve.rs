@@ -9,9 +9,9 @@ use super::Bookings;
 use crate::catalogue::{LiveEvent, engine_problem, ledger_problem};
 use crate::domain::booking::MAX_QUANTITY;
 use crate::domain::{Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, Timestamp, VisitorId, ZoneKey};
-use crate::engine::{Claim, Claimed, ClaimedPass, EngineError, LedgerNews};
+use crate::engine::{Claim, Claimed, EngineError, LedgerNews};
 use crate::ledger::{Committed, IdempotencyKey, NewBooking, StoredAnswer};
-use crate::pass::{PassError, VerifiedPass, pass_id};
+use crate::pass::{PassError, VerifiedPass};
 use crate::queue::refused;
 
 const ROUTE: &str = "reserve";
@@ -150,7 +150,7 @@ impl Bookings {
         let (pass, expired) = match self.passes.verify(token, now) {
             Ok(pass) => (pass, false),
             Err(PassError::Expired(pass)) => (*pass, true),
-            Err(PassError::Invalid(why)) => {
+            Err(why) => {
                 tracing::debug!(%why, "a pass was refused");
                 return Err(Problem::new(Code::InvalidQueuePass, "Send the pass exactly as it was given to this visitor."));
             }
@@ -177,11 +177,7 @@ impl Bookings {
         let claim = Claim {
             booking: booking.id.clone(),
             visitor: checked.visitor.clone(),
-            pass: checked.pass.as_ref().map(|pass| ClaimedPass {
-                number: pass.number,
-                admitted_at: pass.admitted_at,
-                expires_at: pass.expires_at,
-            }),
+            pass: checked.pass.as_ref().map(VerifiedPass::claimed),
             zone: request.zone.clone(),
             quantity: request.quantity,
         };
@@ -238,7 +234,7 @@ impl Bookings {
         let event = booking.event.clone();
         let id = booking.id.clone();
         let answer = StoredAnswer { body_hash: checked.body_hash, status: 201, body: answer_body(&booking)? };
-        let pass: Option<PassId> = checked.pass.as_ref().map(|pass| pass_id(&pass.event, pass.number));
+        let pass: Option<PassId> = checked.pass.as_ref().map(|pass| pass.id.clone());
         let new = NewBooking {
             booking,
             pass,

@@ -15,7 +15,6 @@ use crate::admin::{LiveNumbers, ZoneChange, ZoneNumbers};
 use crate::domain::catalogue::Show;
 use crate::domain::{Code, Event, EventId, EventSpec, PolicyPatch, Problem, QueuePolicy, Timestamp};
 use crate::ledger::{Actor, AuditEntry};
-use crate::pass::same_secret;
 
 /// Proof that the caller holds the admin token.
 pub struct Operator(Actor);
@@ -33,7 +32,7 @@ fn operator(request: &HttpRequest) -> Result<Operator, Problem> {
     let state = request.app_data::<web::Data<State>>().ok_or_else(|| Problem::internal("no state"))?;
     let refused = || Problem::new(Code::Unauthorized, "Send Authorization: Bearer <USHER_ADMIN_TOKEN>.");
     let token = bearer(request).map_err(|_| refused())?.ok_or_else(refused)?;
-    if !same_secret(token, &state.admin_token) {
+    if !state.admin_token.matches(token) {
         return Err(refused());
     }
     let from = state.proxies.client(request).map_or_else(|| "unknown".to_owned(), |address| address.to_string());

@@ -1,7 +1,9 @@
 //! The HTTP door: thin handlers that extract, call one service and map the answer.
 
 use actix_web::web::{self, ServiceConfig};
+use tracing_actix_web::TracingLogger;
 
+mod address;
 mod admin;
 mod body;
 mod bookings;
@@ -16,23 +18,33 @@ mod params;
 mod queue;
 mod state;
 
+pub use address::Proxies;
 pub use docs::{OpenApiText, openapi_json};
 pub use limits::Limits;
-pub use observe::{Spans, count};
+pub use observe::count;
+use observe::Spans;
 pub use state::{Callers, State};
 
 /// Where the API lives.
 pub const BASE: &str = "/api/v1";
 
 /// Every path there is. A path that is known answers other methods with 405, any other path with 404.
+///
+/// The stream stands outside of the traced scope: a span would live as long as the stream.
 pub fn routes(config: &mut ServiceConfig) {
+    let stream = web::resource(format!("{BASE}/queue/position/{{event_id}}/stream"));
+    config
+        .service(stream.route(web::get().to(queue::stream)).default_service(web::to(error::method_not_allowed)))
+        .service(web::scope("").wrap(TracingLogger::<Spans>::new()).configure(traced));
+}
+
+fn traced(config: &mut ServiceConfig) {
     let at = |path: &str| web::resource(path).default_service(web::to(error::method_not_allowed));
     let api = |path: &str| web::resource(format!("{BASE}{path}")).default_service(web::to(error::method_not_allowed));
     config
         .service(api("/queue/join").route(web::post().to(queue::join)))
         .service(api("/queue/leave").route(web::delete().to(queue::leave)))
         .service(api("/queue/position/{event_id}").route(web::get().to(queue::position)))
-        .service(api("/queue/position/{event_id}/stream").route(web::get().to(queue::stream)))
         .service(api("/queue/status/{event_id}").route(web::get().to(queue::status)))
         .service(api("/bookings").route(web::get().to(bookings::list)))
         .service(api("/bookings/reserve").route(web::post().to(bookings::reserve)))

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use actix_web::http::header::HeaderName;
 
+use super::address::Proxies;
 use super::limits::Limits;
 use crate::admin::Admin;
 use crate::booking::Bookings;
 use crate::catalogue::Catalogue;
-use crate::config::{Proxies, Secret};
 use crate::domain::Clock;
 use crate::engine::Engine;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
-use crate::pass::{PassKey, TicketKey, VisitorKey};
+use crate::pass::{AdminToken, PassKey, TicketKey, VisitorKey};
 use crate::push::Streams;
 use crate::queue::Queue;
 
@@ -52,7 +52,7 @@ pub struct State {
     /// How callers are known.
     pub callers: Callers,
     /// The operators' token.
-    pub admin_token: Secret,
+    pub admin_token: AdminToken,
     /// Rate limits.
     pub limits: Limits,
     /// Proxies whose word on the client's address is taken.

@@ -91,7 +91,7 @@ impl Queue {
                 Ok(Join::New(self.place_view(&live, visitor, place, waiting)))
             }
             Joined::Already(place) => Ok(Join::Again(self.place_view(&live, visitor, place, waiting))),
-            Joined::Admitted(admission) => Ok(Join::Again(self.pass_view(&live, visitor, admission, waiting))),
+            Joined::Admitted(admission) => Ok(Join::Again(self.pass_view(&live, visitor, admission, waiting)?)),
             Joined::Full => Err(Problem::new(Code::QueueFull, "The line is at its limit; try again later.")),
             Joined::Closed => Err(Problem::new(Code::QueueNotOpen, "This queue takes no new visitors.")),
             Joined::NoNumbers => Err(Problem::overloaded("The line")),
@@ -128,7 +128,7 @@ impl Queue {
             answer = ask(&self.lookups, event, visitor).await?;
         }
         let (standing, waiting) = answer.map_err(engine_problem)?;
-        let view = |state, admission: Admission| PositionView {
+        let view = |state, admission: Admission, pass: Option<String>| PositionView {
             event_id: event.clone(),
             state,
             position: 0,
@@ -137,7 +137,7 @@ impl Queue {
             is_ready: state == Standing::Admitted,
             expires_at: admission.expires_at,
             poll_after_seconds: 1,
-            queue_pass: (state == Standing::Admitted).then(|| self.passes.mint(event, visitor, &admission)),
+            queue_pass: pass,
             queue_pass_expires_at: (state == Standing::Admitted).then_some(admission.expires_at),
         };
         Ok(match standing {
@@ -156,9 +156,11 @@ impl Queue {
                     queue_pass_expires_at: None,
                 }
             }
-            engine::Standing::Admitted(admission) => view(Standing::Admitted, admission),
-            engine::Standing::Used(admission) => view(Standing::Used, admission),
-            engine::Standing::Expired(admission) => view(Standing::Expired, admission),
+            engine::Standing::Admitted(admission) => {
+                view(Standing::Admitted, admission, Some(self.pass(event, visitor, admission)?))
+            }
+            engine::Standing::Used(admission) => view(Standing::Used, admission, None),
+            engine::Standing::Expired(admission) => view(Standing::Expired, admission, None),
             engine::Standing::Absent => {
                 return Err(Problem::new(Code::NotInQueue, "Join the queue first, at POST /api/v1/queue/join."));
             }
@@ -232,9 +234,9 @@ impl Queue {
     }
 
     /// For one who is admitted already. When they joined is no longer known; the ticket counts from the admission.
-    fn pass_view(&self, live: &LiveEvent, visitor: &VisitorId, admission: Admission, waiting: u64) -> JoinView {
+    fn pass_view(&self, live: &LiveEvent, visitor: &VisitorId, admission: Admission, waiting: u64) -> Result<JoinView, Problem> {
         let id = &live.event.id;
-        JoinView {
+        Ok(JoinView {
             event_id: id.clone(),
             position: 0,
             total_in_queue: waiting,
@@ -244,9 +246,13 @@ impl Queue {
             joined_at: admission.admitted_at,
             expires_at: admission.expires_at,
             poll_after_seconds: 1,
-            queue_pass: Some(self.passes.mint(id, visitor, &admission)),
+            queue_pass: Some(self.pass(id, visitor, admission)?),
             queue_pass_expires_at: Some(admission.expires_at),
-        }
+        })
+    }
+
+    fn pass(&self, event: &EventId, visitor: &VisitorId, admission: Admission) -> Result<String, Problem> {
+        self.passes.mint(event, visitor, &admission).map_err(Problem::internal)
     }
 }
 
