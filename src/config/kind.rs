@@ -156,14 +156,12 @@ pub(super) fn parse_filter(value: &str) -> Option<String> {
     let mut parts = Vec::new();
     for part in items(value) {
         let (target, level) = part.rsplit_once('=').map_or((None, part), |(target, level)| (Some(target), level));
-        let mut level = level.trim().to_ascii_lowercase();
-        if level == "warning" {
-            level = "warn".to_owned();
-        }
-        if !LEVELS.contains(&level.as_str()) || target.is_some_and(|t| t.trim().is_empty()) {
+        let level = level.trim().to_ascii_lowercase();
+        let level = if level == "warning" { "warn" } else { level.as_str() };
+        if !LEVELS.contains(&level) || target.is_some_and(|t| t.trim().is_empty()) {
             return None;
         }
-        parts.push(target.map_or(level.clone(), |t| format!("{}={level}", t.trim())));
+        parts.push(target.map_or_else(|| level.to_owned(), |t| format!("{}={level}", t.trim())));
     }
     let filter = parts.join(",");
     tracing_subscriber::EnvFilter::builder().parse(&filter).ok().map(|_| filter)

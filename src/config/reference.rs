@@ -96,8 +96,8 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# "))
             .filter(|line| super::super::table::all().any(|s| line.starts_with(&format!("{} = ", s.key))))
-            .map(|line| format!("{line}\n"))
-            .collect();
+            .collect::<Vec<_>>()
+            .join("\n");
         let table: toml::Table = uncommented.parse().expect("TOML");
         assert_eq!(table.len(), super::super::table::all().count());
     }

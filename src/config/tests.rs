@@ -200,7 +200,7 @@ fn a_secret_is_in_no_message_and_no_report() {
         ("USHER_ADMIN_TOKEN", KEY_C),
     ];
     let loaded = command_line(&[], &env).expect("legal");
-    let report: String = loaded.origins.iter().map(|origin| format!("{origin}\n")).collect();
+    let report = loaded.origins.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let debug = format!("{loaded:?}");
     for secret in [short, KEY_A, KEY_B, KEY_C] {
         assert!(!report.contains(secret) && !debug.contains(secret), "{secret}");

@@ -295,3 +295,17 @@ fn the_public_key_is_published_and_the_secret_is_not() {
     assert_eq!(hs256().key.jwks(), json!({"keys": []}));
     assert!(!format!("{:?} {:?}", signer.key, hs256().key).contains("0123456789abcdef"));
 }
+
+/// The key of RFC 8037, appendix A, in the form that `openssl genpkey -algorithm ed25519` writes.
+#[test]
+fn a_key_made_elsewhere_has_the_name_that_the_standard_gives_it() {
+    let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").expect("base64url");
+    let text = pem("PRIVATE KEY", &[&head[..], &seed].concat());
+    let jwks = PassKey::from_pem(text.as_bytes(), ISSUER).expect("a key").jwks();
+    assert_eq!(jwks["keys"][0]["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+    assert_eq!(jwks["keys"][0]["kid"], "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    for wrong in ["", "nonsense", &text.replace("PRIVATE", "PUBLIC"), &text[..60]] {
+        assert!(PassKey::from_pem(wrong.as_bytes(), ISSUER).is_err(), "{wrong}");
+    }
+}

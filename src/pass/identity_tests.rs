@@ -98,6 +98,7 @@ fn hs256(claims: &Value) -> String {
     encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(SECRET.as_bytes())).expect("signed")
 }
 
+#[allow(clippy::unnecessary_wraps)] // compared with answers as they are
 fn visitor(id: &str) -> Result<VisitorId, IdentityError> {
     Ok(VisitorId::parse(id).expect("an id"))
 }
@@ -280,11 +281,11 @@ fn an_issued_token_is_taken_until_it_runs_out() {
     let pairs = [("auth_jwt_secret", SECRET), ("auth_audience", "usher"), ("auth_issuer", "login")];
     let (settings, key) = (auth(&pairs), with_secret(&pairs[1..]));
     let id = VisitorId::parse("load-1").expect("an id");
-    let token = issue_user_token(&settings, &id, Duration::from_secs(60), NOW).expect("signed");
+    let token = issue_user_token(&settings, &id, Duration::from_mins(1), NOW).expect("signed");
     assert_eq!(key.verify(&token, NOW), Ok(id.clone()));
     assert_eq!(key.verify(&token, Timestamp::from_seconds(10_065)), Err(IdentityError::Expired));
-    assert_eq!(issue_user_token(&auth(&[]), &id, Duration::from_secs(60), NOW), Err(IdentityError::NoSecret));
+    assert_eq!(issue_user_token(&auth(&[]), &id, Duration::from_mins(1), NOW), Err(IdentityError::NoSecret));
     let other = AuthSettings { jwt_secret: Some(Secret::new("f".repeat(32))), ..settings };
-    let token = issue_user_token(&other, &id, Duration::from_secs(60), NOW).expect("signed");
+    let token = issue_user_token(&other, &id, Duration::from_mins(1), NOW).expect("signed");
     assert_eq!(key.verify(&token, NOW), Err(IdentityError::Forged("signature")));
 }

@@ -87,19 +87,14 @@ impl Keys {
     /// # Errors
     /// [`KeyError`], with the file where there is one. A file that is there but holds no key is never replaced.
     pub fn open(settings: &Settings) -> Result<Self, KeyError> {
-        let (admin_token, generated_admin_token) = match &settings.admin_token {
-            Some(token) => (token.clone(), None),
-            None => {
-                let token = random_token()?;
-                (token.clone(), Some(token))
-            }
-        };
+        let generated = if settings.admin_token.is_none() { Some(random_token()?) } else { None };
+        let admin_token = settings.admin_token.as_ref().or(generated.as_ref()).ok_or(KeyError::Generating)?;
         Ok(Self {
             tickets: ticket_key(settings)?,
             passes: pass_key(settings)?,
             visitors: VisitorKey::open(&settings.auth)?,
-            admin: AdminToken::new(&admin_token),
-            generated_admin_token,
+            admin: AdminToken::new(admin_token),
+            generated_admin_token: generated,
         })
     }
 }
@@ -163,8 +158,7 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
         body = rest;
     }
     text.push_str(&body);
-    text.push_str(&format!("\n-----END {label}-----\n"));
-    text
+    text + &format!("\n-----END {label}-----\n")
 }
 
 #[cfg(test)]
