@@ -1,3 +1,4 @@
 //! The integration tests: one binary, real stores.
 
+mod ledger;
 mod support;

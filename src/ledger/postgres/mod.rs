@@ -111,10 +111,19 @@ impl PostgresLedger {
     pub async fn migrate(&self) -> Result<()> {
         // A connection without time limits: it may have to wait for another instance that migrates.
         let mut connection = PgConnection::connect_with(&self.options).await.map_err(|e| unavailable(&e))?;
-        let migrated = MIGRATIONS.run(&mut connection).await;
+        let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
         let closed = connection.close().await;
         migrated.map_err(|e| LedgerError::Unavailable(format!("the migration failed: {e}")))?;
         closed.map_err(|e| unavailable(&e))
+    }
+
+    /// When the server calls a commit done, in its own words: `on`, or stricter.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when the database does not answer.
+    pub async fn synchronous_commit(&self) -> Result<String> {
+        let sql = "SELECT current_setting('synchronous_commit')";
+        self.read(move |db| Box::pin(async move { Ok(sqlx::query_scalar(sql).fetch_one(db).await?) })).await
     }
 
     /// Runs `job` in a transaction, and again when another transaction got in its way.

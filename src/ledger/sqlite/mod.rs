@@ -102,7 +102,7 @@ impl SqliteLedger {
     /// [`LedgerError::Unavailable`] when a migration fails, or the file was written by a newer version.
     pub async fn migrate(&self) -> Result<()> {
         let mut connection = SqliteConnection::connect_with(&self.options).await.map_err(|e| unavailable(&e))?;
-        let migrated = MIGRATIONS.run(&mut connection).await;
+        let migrated = MIGRATIONS.run_direct(None, &mut connection, false).await;
         let closed = connection.close().await;
         migrated.map_err(|e| LedgerError::Unavailable(format!("the migration failed: {e}")))?;
         closed.map_err(|e| unavailable(&e))

@@ -2,4 +2,6 @@
 
 #![allow(dead_code)]
 
+pub mod postgres;
 pub mod process;
+pub mod scratch;

@@ -1,0 +1,95 @@
+//! What holds for Postgres alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+use usher::ledger::postgres::{PostgresLedger, PostgresSettings};
+use usher::ledger::{Ledger, LedgerError};
+
+use super::{Shared, commit_one, is_done, new, put, taken};
+use crate::support::postgres::fresh_database;
+
+/// A ledger in a new database.
+pub async fn fresh() -> Shared {
+    Arc::new(open(&fresh_database().await, &PostgresSettings::default()).await)
+}
+
+async fn open(url: &str, settings: &PostgresSettings) -> PostgresLedger {
+    let settings = PostgresSettings { max_connections: 8, ..settings.clone() };
+    let ledger = PostgresLedger::connect(url, &settings).await.expect("connect");
+    ledger.migrate().await.expect("migrate");
+    ledger
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_instances_share_a_database() {
+    let url = fresh_database().await;
+    let mut opening = JoinSet::new();
+    for _ in 0..4 {
+        let url = url.clone();
+        opening.spawn(async move { open(&url, &PostgresSettings::default()).await });
+    }
+    let instances = opening.join_all().await;
+    put(&instances[0], &[("z", 50)]).await;
+    let mut racing = JoinSet::new();
+    for i in 0..200 {
+        let instance = instances[i % 4].clone();
+        racing.spawn(async move { is_done(&commit_one(&instance, &new(&format!("b{i}"), &format!("v{i}"), 1)).await) });
+    }
+    assert_eq!(racing.join_all().await.into_iter().filter(|done| *done).count(), 50);
+    assert_eq!(taken(&instances[3]).await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_that_is_never_let_go_costs_time_not_seats() {
+    let url = fresh_database().await;
+    let settings = PostgresSettings { statement_timeout: Duration::from_millis(400), ..PostgresSettings::default() };
+    let ledger = open(&url, &settings).await;
+    put(&ledger, &[("z", 10)]).await;
+    let mut other = PgConnection::connect(&url).await.expect("connect");
+    let mut lock = other.begin().await.expect("begin");
+    sqlx::query("SELECT * FROM zones FOR UPDATE").execute(&mut *lock).await.expect("lock");
+    let error = ledger.commit(&[new("b1", "ann", 1)]).await.expect_err("locked");
+    assert!(matches!(&error, LedgerError::Unavailable(text) if text.contains("55P03")), "{error}");
+    ledger.ping().await.expect("reading goes on");
+    lock.rollback().await.expect("let go");
+    assert!(is_done(&commit_one(&ledger, &new("b1", "ann", 1)).await), "and writing too");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_would_rather_be_quick_is_overruled() {
+    let url = fresh_database().await;
+    let mut admin = PgConnection::connect(&url).await.expect("connect");
+    let quick =
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
+    sqlx::raw_sql(quick).execute(&mut admin).await.expect("alter");
+    let ledger = open(&url, &PostgresSettings::default()).await;
+    assert_eq!(ledger.synchronous_commit().await.expect("setting"), "on");
+}
+
+#[tokio::test]
+async fn a_full_queue_is_said_at_once() {
+    let url = fresh_database().await;
+    let ledger = open(&url, &PostgresSettings { queue: 2, ..PostgresSettings::default() }).await;
+    let answers = futures_util::future::join_all((0..20).map(|_| ledger.ping())).await;
+    let full = |e: &LedgerError| matches!(e, LedgerError::Unavailable(text) if text.contains("limit"));
+    assert_eq!(answers.iter().filter(|a| a.as_ref().is_err_and(full)).count(), 18, "{answers:?}");
+    ledger.ping().await.expect("room again");
+}
+
+#[tokio::test]
+async fn no_error_tells_the_password() {
+    let settings = PostgresSettings { acquire_timeout: Duration::from_millis(300), ..PostgresSettings::default() };
+    for url in [
+        "postgres://usher:hunter2@127.0.0.1:1/usher",
+        "postgres://usher:hunter2@127.0.0.1:port/usher",
+        "postgres://usher:hunter2@[/usher",
+        "postgres://usher:hunter2@127.0.0.1:1/usher?sslmode=hunter2",
+        "hunter2",
+    ] {
+        let error = PostgresLedger::connect(url, &settings).await.expect_err("nobody is there").to_string();
+        assert!(error.starts_with("the ledger is unavailable") && !error.contains("hunter2"), "{error}");
+    }
+}
