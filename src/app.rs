@@ -139,17 +139,16 @@ async fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let (ledger, lock) = open_ledger(settings).await?;
     let engine: Arc<dyn Engine> = match &settings.redis {
         Some(redis) => {
-            let engine = RedisEngine::connect(RedisSettings {
-                url: redis.url.expose().to_owned(),
+            let failed = |error: &dyn std::fmt::Display| StartError::Redis(error.to_string());
+            let engine = RedisEngine::new(&RedisSettings {
                 prefix: redis.prefix.clone(),
                 pool_size: redis.pool_size,
                 response_timeout: redis.timeout,
-                allow_eviction: redis.allow_eviction,
-                ..RedisSettings::default()
+                connect_timeout: redis.timeout,
+                ..RedisSettings::new(redis.url.expose())
             })
-            .await
-            .map_err(|error| StartError::Redis(error.to_string()))?;
-            for warning in engine.check_store().await.map_err(|error| StartError::Redis(error.to_string()))? {
+            .map_err(|error| failed(&error))?;
+            for warning in engine.check_store(redis.allow_eviction).await.map_err(|error| failed(&error))? {
                 tracing::warn!("{warning}");
             }
             Arc::new(engine)
@@ -292,8 +291,13 @@ fn wire(
 }
 
 /// Runs `step` now and every `pause` until the service closes. A step that takes long delays the next one.
-fn every<F, R>(loops: &mut JoinSet<()>, pause: Duration, mut closed: watch::Receiver<bool>, clock: Arc<dyn Clock>, step: F)
-where
+fn every<F, R>(
+    loops: &mut JoinSet<()>,
+    pause: Duration,
+    mut closed: watch::Receiver<bool>,
+    clock: Arc<dyn Clock>,
+    step: F,
+) where
     F: Fn(crate::domain::Timestamp) -> R + Send + 'static,
     R: Future<Output = ()> + Send,
 {
@@ -302,11 +306,17 @@ where
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = closed.wait_for(|closed| *closed) => return,
-                _ = ticks.tick() => step(clock.now()).await,
+                () = wait_closed(&mut closed) => return,
+                _ = ticks.tick() => {}
             }
+            step(clock.now()).await;
         }
     });
+}
+
+/// Waits until the service closes.
+async fn wait_closed(closed: &mut watch::Receiver<bool>) {
+    let _sender_gone = closed.wait_for(|closed| *closed).await;
 }
 
 fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, SocketAddr), StartError> {

@@ -75,7 +75,12 @@ pub struct ZoneChange {
 
 impl Admin {
     /// The service.
-    pub fn new(engine: Arc<dyn Engine>, ledger: Arc<dyn Ledger>, catalogue: Arc<Catalogue>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        ledger: Arc<dyn Ledger>,
+        catalogue: Arc<Catalogue>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self { engine, ledger, catalogue, clock }
     }
 
@@ -99,7 +104,8 @@ impl Admin {
         for stock in self.stock(id).await? {
             let needed = stock.tally.taken + stock.held;
             if stock.held > 0 && wanted.zone(&stock.zone).map_or(0, |zone| zone.capacity) < needed {
-                let detail = format!("Zone {} has {needed} seats sold or held; keep the capacity or try again.", stock.zone);
+                let detail =
+                    format!("Zone {} has {needed} seats sold or held; keep the capacity or try again.", stock.zone);
                 return Err(Problem::new(Code::CapacityInUse, detail));
             }
         }

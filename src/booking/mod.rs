@@ -80,16 +80,22 @@ impl Bookings {
     ///
     /// # Errors
     /// `BOOKING_NOT_FOUND`, `BOOKING_EXPIRED`, `BOOKING_CANCELLED`, `STORE_UNAVAILABLE`.
-    pub async fn confirm(&self, id: &BookingId, visitor: &VisitorId, payment: Option<&str>) -> Result<Booking, Problem> {
+    pub async fn confirm(
+        &self,
+        id: &BookingId,
+        visitor: &VisitorId,
+        payment: Option<&str>,
+    ) -> Result<Booking, Problem> {
         let code = confirmation_code();
         let confirmed = self.ledger.confirm(id, visitor, &code, payment, self.clock.now()).await;
         let booking = confirmed.map_err(ledger_problem)?.ok_or_else(not_found)?;
         match booking.status {
             BookingStatus::Confirmed => Ok(booking),
             BookingStatus::Cancelled => Err(Problem::new(Code::BookingCancelled, "It was cancelled; reserve again.")),
-            BookingStatus::Expired | BookingStatus::Reserved => {
-                Err(Problem::new(Code::BookingExpired, "It was not confirmed in time; its seats went back. Reserve again."))
-            }
+            BookingStatus::Expired | BookingStatus::Reserved => Err(Problem::new(
+                Code::BookingExpired,
+                "It was not confirmed in time; its seats went back. Reserve again.",
+            )),
         }
     }
 
@@ -182,9 +188,14 @@ fn confirmation_code() -> String {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let random = uuid::Uuid::new_v4();
     // Bytes 6 and 8 of a version 4 id hold fixed bits: leave them out.
-    random.as_bytes().iter().enumerate().filter(|(at, _)| !matches!(at, 6 | 8)).take(10).map(|(_, byte)| {
-        char::from(ALPHABET[usize::from(byte & 31)])
-    }).collect()
+    random
+        .as_bytes()
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !matches!(at, 6 | 8))
+        .take(10)
+        .map(|(_, byte)| char::from(ALPHABET[usize::from(byte & 31)]))
+        .collect()
 }
 
 #[cfg(test)]

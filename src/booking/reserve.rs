@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::Bookings;
 use crate::catalogue::{LiveEvent, engine_problem, ledger_problem};
 use crate::domain::booking::MAX_QUANTITY;
-use crate::domain::{Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, Timestamp, VisitorId, ZoneKey};
+use crate::domain::{
+    Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, Timestamp, VisitorId, ZoneKey,
+};
 use crate::engine::{Claim, Claimed, EngineError, LedgerNews};
 use crate::ledger::{Committed, IdempotencyKey, NewBooking, StoredAnswer};
 use crate::pass::{PassError, VerifiedPass};
@@ -136,7 +138,8 @@ impl Bookings {
         request: &ReserveRequest,
         now: Timestamp,
     ) -> Result<(VisitorId, Option<VerifiedPass>, bool), Problem> {
-        let unknown = || Problem::new(Code::Unauthorized, "Send a bearer token, or the ticket or pass of this visitor.");
+        let unknown =
+            || Problem::new(Code::Unauthorized, "Send a bearer token, or the ticket or pass of this visitor.");
         if request.caller.is_none() && !request.pass_identifies {
             return Err(unknown());
         }
@@ -152,7 +155,10 @@ impl Bookings {
             Err(PassError::Expired(pass)) => (*pass, true),
             Err(why) => {
                 tracing::debug!(%why, "a pass was refused");
-                return Err(Problem::new(Code::InvalidQueuePass, "Send the pass exactly as it was given to this visitor."));
+                return Err(Problem::new(
+                    Code::InvalidQueuePass,
+                    "Send the pass exactly as it was given to this visitor.",
+                ));
             }
         };
         let other_visitor = request.caller.as_ref().is_some_and(|caller| *caller != pass.visitor);
@@ -171,7 +177,10 @@ impl Bookings {
         };
         if request.unit_price.is_some_and(|shown| shown != zone.price) {
             let price = serde_json::to_string(&zone.price).unwrap_or_default();
-            return Err(Problem::new(Code::PriceChanged, format!("A seat costs {price} now; show that and ask again.")));
+            return Err(Problem::new(
+                Code::PriceChanged,
+                format!("A seat costs {price} now; show that and ask again."),
+            ));
         }
         let booking = self.draft(live, checked, zone.price);
         let claim = Claim {
@@ -191,7 +200,10 @@ impl Bookings {
                 return same_body(stored, checked);
             }
         }
-        Err(Problem::new(Code::RequestInProgress, "Another reservation with this pass is still running; ask again shortly."))
+        Err(Problem::new(
+            Code::RequestInProgress,
+            "Another reservation with this pass is still running; ask again shortly.",
+        ))
     }
 
     async fn claim(&self, claim: &Claim, event: &EventId) -> Result<Claimed, Problem> {
@@ -220,8 +232,12 @@ impl Bookings {
         match claimed {
             Claimed::Held => self.write(live, checked, booking).await,
             Claimed::PassUsed => Err(pass_used()),
-            Claimed::PassExpired => Err(Problem::new(Code::QueuePassExpired, "The pass has run out; join the queue again.")),
-            Claimed::PassVoid => Err(Problem::new(Code::InvalidQueuePass, "The pass was given back or withdrawn; join again.")),
+            Claimed::PassExpired => {
+                Err(Problem::new(Code::QueuePassExpired, "The pass has run out; join the queue again."))
+            }
+            Claimed::PassVoid => {
+                Err(Problem::new(Code::InvalidQueuePass, "The pass was given back or withdrawn; join again."))
+            }
             Claimed::InsufficientSeats => Err(no_seats()),
             Claimed::UserLimit => Err(too_many(live)),
             Claimed::UnknownZone => Err(Problem::new(Code::ZoneNotFound, "The zone is no longer there.")),
@@ -340,7 +356,8 @@ fn same_body(stored: StoredAnswer, checked: &Checked) -> Result<StoredAnswer, Pr
 }
 
 fn idempotency_key(visitor: &VisitorId, key: Option<&str>) -> Result<IdempotencyKey, Problem> {
-    let key = key.ok_or_else(|| Problem::invalid("Send X-Idempotency-Key (or Idempotency-Key), new for each reservation."))?;
+    let key =
+        key.ok_or_else(|| Problem::invalid("Send X-Idempotency-Key (or Idempotency-Key), new for each reservation."))?;
     if !(1..=255).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Problem::invalid("The idempotency key must be 1 to 255 visible ASCII characters without spaces."));
     }

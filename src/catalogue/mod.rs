@@ -138,11 +138,8 @@ impl Catalogue {
     /// Puts an event's rules, numbers and inventory in force; the same at start, after a change, and when the store came
     /// back empty.
     async fn put_in_force(&self, event: &Event, now: Timestamp) -> Result<(), Problem> {
-        let rules = EventRules {
-            version: event.version,
-            policy: event.spec.queue.clone(),
-            number_floor: event.number_floor,
-        };
+        let rules =
+            EventRules { version: event.version, policy: event.spec.queue.clone(), number_floor: event.number_floor };
         let left = self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)?;
         self.top_up_numbers(&event.id, left).await?;
         self.sync_stock(event, now).await?;

@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::Done;
+use crate::config::Settings;
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -44,6 +47,17 @@ pub fn ask(listen: SocketAddr, options: Options) -> io::Result<u16> {
     let status = std::str::from_utf8(&head[..filled]).ok().and_then(|line| line.strip_prefix("HTTP/1."));
     let status = status.and_then(|rest| rest.get(2..)).and_then(|digits| digits.parse().ok());
     status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
+}
+
+/// Runs the command: fails unless the answer is 200.
+///
+/// # Errors
+/// Those of [`ask`], or the status when it is another.
+pub fn run(settings: &Settings, options: Options) -> Done {
+    match ask(settings.http.listen, options)? {
+        200 => Ok(()),
+        status => Err(format!("the service at {} answered {status}", settings.http.listen).into()),
+    }
 }
 
 /// A service that listens on every address is reached by the local one.

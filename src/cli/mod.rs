@@ -1,16 +1,43 @@
 //! The command line: what can be asked for. Each command is a small file; what it needs of the settings it is given.
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config;
 
+pub mod demo;
 pub mod healthcheck;
+pub mod migrate;
+pub mod openapi;
 pub mod output;
 pub mod seed;
+pub mod serve;
 pub mod token;
+
+/// What a command comes to.
+pub type Done = Result<(), Box<dyn std::error::Error>>;
+
+/// How a command logs. The demonstration has the terminal to itself: unless a level is asked for, only warnings are logged.
+pub fn log_settings(task: &Task, loaded: &config::Loaded) -> config::LogSettings {
+    let mut log = loaded.settings.log.clone();
+    let by_default = |o: &config::Origin| o.key == "log_level" && o.source == config::Source::Default;
+    if matches!(task, Task::Demo { .. }) && loaded.origins.iter().any(by_default) {
+        "warn".clone_into(&mut log.filter);
+    }
+    log
+}
+
+/// Says on standard error why a command failed; the exit code says that it did.
+pub fn fail(error: &(impl Display + ?Sized)) -> ExitCode {
+    for line in error.to_string().lines() {
+        eprintln!("usher: {line}");
+    }
+    ExitCode::FAILURE
+}
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

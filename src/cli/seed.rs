@@ -1,9 +1,14 @@
 //! `usher seed`: the catalogue of the load tests. 3 events of 3 shows of 5 zones of 20,000 seats: 900,000 in all.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
+use super::{Done, output};
+use crate::config::Settings;
 use crate::domain::catalogue::{Show, Zone};
-use crate::domain::{EventId, EventSpec, Money, QueuePolicy, ShowId, Timestamp, ZoneId};
+use crate::domain::time::SystemClock;
+use crate::domain::{Clock, EventId, EventSpec, Money, QueuePolicy, ShowId, Timestamp, ZoneId};
 use crate::ledger::{Actor, Ledger, LedgerError};
 
 const EVENTS: u32 = 3;
@@ -65,6 +70,16 @@ pub async fn seed(ledger: &dyn Ledger, now: Timestamp) -> Result<Value, LedgerEr
         ledger.put_event(id, spec, &actor, now).await?;
     }
     Ok(ids(&catalogue))
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the ledger cannot be opened or written, or the ids cannot be.
+pub async fn run(settings: &Settings, out: Option<&Path>) -> Done {
+    let (ledger, _lock) = crate::app::open_ledger(settings).await?;
+    let ids = seed(ledger.as_ref(), SystemClock.now()).await?;
+    Ok(output::write_json(&ids, out)?)
 }
 
 #[cfg(test)]

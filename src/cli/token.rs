@@ -1,12 +1,15 @@
 //! `usher token`: user tokens for load tests.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::config::AuthSettings;
+use super::{Done, output};
+use crate::config::{AuthSettings, Settings};
 use crate::domain::id::InvalidId;
-use crate::domain::{Timestamp, VisitorId};
+use crate::domain::time::SystemClock;
+use crate::domain::{Clock, Timestamp, VisitorId};
 use crate::pass::{IdentityError, issue_user_token};
 
 /// What is asked for.
@@ -58,6 +61,14 @@ pub fn tokens(auth: &AuthSettings, options: &Options, now: Timestamp) -> Result<
         Who::Many { prefix, count: 1 } => one(format!("{prefix}-1")),
         Who::Many { prefix, count } => (1..=*count).map(|n| one(format!("{prefix}-{n}"))).collect(),
     }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// [`TokenError`], or what the system says when they cannot be written.
+pub fn run(settings: &Settings, options: &Options, out: Option<&Path>) -> Done {
+    Ok(output::write_json(&tokens(&settings.auth, options, SystemClock.now())?, out)?)
 }
 
 #[cfg(test)]

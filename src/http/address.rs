@@ -45,10 +45,19 @@ mod tests {
     #[test]
     fn the_right_most_untrusted_hop_is_the_client() {
         let proxies = Proxies::new(vec![Network::parse("10.0.0.0/8").expect("a network")]);
-        let client = |peer: &str, hops: &[&str]| proxies.first_untrusted(peer.parse().expect("address"), hops).to_string();
-        assert_eq!(client("203.0.113.9", &["198.51.100.1"]), "203.0.113.9", "an untrusted peer is the client, whatever it says");
+        let client =
+            |peer: &str, hops: &[&str]| proxies.first_untrusted(peer.parse().expect("address"), hops).to_string();
+        assert_eq!(
+            client("203.0.113.9", &["198.51.100.1"]),
+            "203.0.113.9",
+            "an untrusted peer is the client, whatever it says"
+        );
         assert_eq!(client("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
-        assert_eq!(client("10.0.0.1", &["1.1.1.1", "198.51.100.1", "10.9.9.9"]), "198.51.100.1", "what the client forged is passed over");
+        assert_eq!(
+            client("10.0.0.1", &["1.1.1.1", "198.51.100.1", "10.9.9.9"]),
+            "198.51.100.1",
+            "what the client forged is passed over"
+        );
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["rubbish"]), "10.0.0.1");
     }

@@ -197,7 +197,8 @@ pub async fn reset(
         return Err(Problem::invalid("confirm must be the id of the event that is to be reset.").into());
     }
     state.admin.reset(&event, &operator.0).await?;
-    Ok(HttpResponse::Ok().json(DoneView { success: true, message: "The line is empty and every pass is void; bookings stay." }))
+    Ok(HttpResponse::Ok()
+        .json(DoneView { success: true, message: "The line is empty and every pass is void; bookings stay." }))
 }
 
 /// All zones, by the fast inventory and by the ledger.

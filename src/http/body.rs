@@ -43,7 +43,8 @@ fn check_type(request: &HttpRequest) -> Result<(), HttpProblem> {
 
 async fn read(payload: &mut Payload, request: &HttpRequest, limit: usize) -> Result<Vec<u8>, HttpProblem> {
     let too_large = || Problem::new(Code::PayloadTooLarge, format!("A body may have at most {limit} bytes."));
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let declared =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     if declared.is_some_and(|length: usize| length > limit) {
         return Err(too_large().into());
     }

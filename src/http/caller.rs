@@ -75,10 +75,12 @@ impl Caller {
         let trusted = state.callers.trusted_header.as_ref().and_then(|name| request.headers().get(name));
         if let Some(value) = trusted {
             let id = value.to_str().ok().and_then(|text| VisitorId::parse(text).ok());
-            caller.token = Some(id.ok_or_else(|| Problem::new(Code::Unauthorized, "The gateway's visitor id is not an id."))?);
+            caller.token =
+                Some(id.ok_or_else(|| Problem::new(Code::Unauthorized, "The gateway's visitor id is not an id."))?);
         } else if let Some(token) = bearer(request)? {
             let Some(key) = &state.callers.visitor_key else {
-                let detail = "This server has no key to check tokens with; call without Authorization, or configure one.";
+                let detail =
+                    "This server has no key to check tokens with; call without Authorization, or configure one.";
                 return Err(Problem::new(Code::Unauthorized, detail));
             };
             let visitor = key.verify(token, now).map_err(|why| {
@@ -90,10 +92,14 @@ impl Caller {
         if let Some(value) = request.headers().get(TICKET_HEADER) {
             let ticket = value.to_str().ok().and_then(|text| state.tickets.verify(text, now).ok());
             caller.header = Some(ticket.ok_or_else(|| {
-                Problem::new(Code::InvalidToken, "Send the ticket exactly as the join gave it; join again if it has run out.")
+                Problem::new(
+                    Code::InvalidToken,
+                    "Send the ticket exactly as the join gave it; join again if it has run out.",
+                )
             })?);
         } else {
-            caller.cookies = cookies(request).filter_map(|text| state.tickets.verify(text, now).ok()).take(MAX_COOKIES).collect();
+            caller.cookies =
+                cookies(request).filter_map(|text| state.tickets.verify(text, now).ok()).take(MAX_COOKIES).collect();
         }
         Ok(caller)
     }

@@ -120,7 +120,10 @@ pub async fn availability(state: web::Data<State>, path: web::Path<String>) -> A
     let event_id: EventId = id("id", &path)?;
     let (live, stock) = state.admin.availability(&event_id).await?;
     let left = |show: &ShowId, zone: &ZoneId| {
-        stock.iter().find(|s| s.zone.show == *show && s.zone.zone == *zone).map_or(0, crate::engine::ZoneStock::available)
+        stock
+            .iter()
+            .find(|s| s.zone.show == *show && s.zone.zone == *zone)
+            .map_or(0, crate::engine::ZoneStock::available)
     };
     let shows = live.event.spec.shows.iter().map(|show| ShowAvailability {
         id: show.id.clone(),

@@ -36,7 +36,8 @@ pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
     if down.is_empty() {
         return Ok(HttpResponse::Ok().json(serde_json::json!({ "status": "ready", "queue": "up", "ledger": "up" })));
     }
-    let detail = format!("Not answering: {}. This instance is taken out of the balance until they do.", down.join(", "));
+    let detail =
+        format!("Not answering: {}. This instance is taken out of the balance until they do.", down.join(", "));
     Err(Problem::new(Code::StoreUnavailable, detail).into())
 }
 

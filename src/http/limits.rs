@@ -36,7 +36,13 @@ pub struct Limits {
 impl Limit {
     fn new(name: &'static str, per_second: u32, burst: u32) -> Option<Self> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?).allow_burst(NonZeroU32::new(burst.max(1))?);
-        Some(Self { name, burst: burst.max(1), per_second, limiter: RateLimiter::dashmap(quota), hash: RandomState::new() })
+        Some(Self {
+            name,
+            burst: burst.max(1),
+            per_second,
+            limiter: RateLimiter::dashmap(quota),
+            hash: RandomState::new(),
+        })
     }
 
     fn check(&self, caller: impl Hash, clock: &DefaultClock) -> Result<(), HttpProblem> {
@@ -44,7 +50,10 @@ impl Limit {
         let wait = whole_seconds(until.wait_time_from(clock.now()));
         let mut problem = Problem::new(
             Code::RateLimited,
-            format!("At most {} requests a second per {}; wait as long as Retry-After says.", self.per_second, self.name),
+            format!(
+                "At most {} requests a second per {}; wait as long as Retry-After says.",
+                self.per_second, self.name
+            ),
         );
         problem.retry_after = None;
         let window = self.burst.div_ceil(self.per_second);

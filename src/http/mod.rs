@@ -21,8 +21,8 @@ mod state;
 pub use address::Proxies;
 pub use docs::{OpenApiText, openapi_json};
 pub use limits::Limits;
-pub use observe::count;
 use observe::Spans;
+pub use observe::count;
 pub use state::{Callers, State};
 
 /// Where the API lives.
@@ -49,9 +49,7 @@ fn traced(config: &mut ServiceConfig) {
         .service(api("/bookings").route(web::get().to(bookings::list)))
         .service(api("/bookings/reserve").route(web::post().to(bookings::reserve)))
         .service(api("/bookings/summary").route(web::get().to(bookings::summary)))
-        .service(
-            api("/bookings/{id}").route(web::get().to(bookings::get)).route(web::delete().to(bookings::cancel)),
-        )
+        .service(api("/bookings/{id}").route(web::get().to(bookings::get)).route(web::delete().to(bookings::cancel)))
         .service(api("/bookings/{id}/confirm").route(web::post().to(bookings::confirm)))
         .service(api("/events").route(web::get().to(events::list)))
         .service(api("/events/{id}").route(web::get().to(events::get)))

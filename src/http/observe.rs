@@ -51,7 +51,9 @@ impl RootSpanBuilder for Spans {
         let Some(told) = error.and_then(|error| error.as_error::<HttpProblem>()) else { return };
         let problem = &told.problem;
         match problem.code {
-            Code::InternalError => tracing::error!(parent: &span, code = problem.code.as_str(), cause = ?problem.cause, "failed"),
+            Code::InternalError => {
+                tracing::error!(parent: &span, code = problem.code.as_str(), cause = ?problem.cause, "failed")
+            }
             code if code.status() >= 500 => {
                 tracing::warn!(parent: &span, code = code.as_str(), cause = ?problem.cause, "turned away");
             }

@@ -115,7 +115,9 @@ pub async fn leave(state: web::Data<State>, caller: Caller, body: Body<LeaveBody
     let visitor = caller.visitor()?;
     let ticket = match token {
         Some(text) => state.tickets.verify(&text, state.clock.now()).ok(),
-        None => Some(caller.ticket(&event_id).cloned().ok_or_else(|| Problem::invalid("token: the queue ticket is missing."))?),
+        None => Some(
+            caller.ticket(&event_id).cloned().ok_or_else(|| Problem::invalid("token: the queue ticket is missing."))?,
+        ),
     };
     let ticket = ticket
         .filter(|ticket| ticket.event == event_id && visitor.as_ref().is_none_or(|visitor| *visitor == ticket.visitor))

@@ -9,6 +9,7 @@ mod operator;
 mod ticket;
 
 pub use admission::{MAX_PASS_LEN, PASS_TYPE, PassError, PassKey, VerifiedPass, pass_id};
+pub use files::private_dir;
 pub use identity::{IdentityError, MAX_USER_TOKEN_LEN, VisitorKey, issue_user_token};
 pub use jwt::LEEWAY_SECONDS;
 pub use keys::{KeyError, Keys};

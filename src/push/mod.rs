@@ -65,7 +65,10 @@ impl Streams {
         visitor: &VisitorId,
     ) -> Result<impl Stream<Item = String> + Send + 'static, Problem> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            Problem::new(Code::Overloaded, "As many streams are open as this instance takes; poll the position instead.")
+            Problem::new(
+                Code::Overloaded,
+                "As many streams are open as this instance takes; poll the position instead.",
+            )
         })?;
         self.metrics.streams.inc();
         let place = Counted(Arc::clone(&self.metrics), place);

@@ -234,7 +234,13 @@ impl Queue {
     }
 
     /// For one who is admitted already. When they joined is no longer known; the ticket counts from the admission.
-    fn pass_view(&self, live: &LiveEvent, visitor: &VisitorId, admission: Admission, waiting: u64) -> Result<JoinView, Problem> {
+    fn pass_view(
+        &self,
+        live: &LiveEvent,
+        visitor: &VisitorId,
+        admission: Admission,
+        waiting: u64,
+    ) -> Result<JoinView, Problem> {
         let id = &live.event.id;
         Ok(JoinView {
             event_id: id.clone(),

@@ -65,5 +65,7 @@ impl Releaser {
 
 /// Whether somebody may be waiting, or it is time to look.
 fn is_due(live: &LiveEvent, now: Timestamp) -> bool {
-    live.flow.latest().is_none_or(|(counters, _)| counters.waiting > 0 || now.since(counters.at) >= IDLE || counters.at > now)
+    live.flow
+        .latest()
+        .is_none_or(|(counters, _)| counters.waiting > 0 || now.since(counters.at) >= IDLE || counters.at > now)
 }
