@@ -1,4 +1,6 @@
 //! The integration tests: one binary, real stores.
 
+mod engine;
 mod ledger;
+mod lua_headers;
 mod support;

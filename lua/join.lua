@@ -1,0 +1,80 @@
+-- join: gives each visitor a place, in the order of the batch.
+--
+-- A visitor who is in line, or has a good pass, gets that. A new place goes to the back: its number is the next of the
+-- block. The first join of a second leaves a mark, "number:microseconds".
+--
+-- KEYS
+--   1 event
+--   2 line
+--   3 joins
+--   4 passes
+-- ARGV
+--   1 now: microseconds, or "" for the store's clock
+--   2.. visitor
+-- REPLY
+--   0, then four numbers a visitor:
+--   1 number position joined_at: a new place          2 number position joined_at: in line already
+--   3 number admitted_at expires_at: has a good pass  4 0 0 0: the line is full
+--   5 0 0 0: the queue is closed                      6 0 0 0: no number is left
+-- ERRORS
+--   -1 the event is not known
+
+local line, joins = KEYS[2], KEYS[3]
+local event = load_event(KEYS[1])
+if not event then return { UNKNOWN_EVENT } end
+if #ARGV < 2 then return { 0 } end
+
+local now = clock(ARGV[1])
+local numbers = redis.call('ZMSCORE', line, unpack(ARGV, 2))
+local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 2))
+local waiting = redis.call('ZCARD', line)
+local closed = state_at(event, now) == 'closed'
+local reply, places, added = { 0 }, {}, {}
+
+local function answer(code, a, b, c)
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = code, a or 0, b or 0, c or 0
+end
+
+-- The time that stands for this second: that of its mark, which is made if there is none.
+local marked
+local function mark(number)
+  if not marked then
+    local last = redis.call('ZRANGE', joins, -1, -1)[1]
+    marked = last and tonumber(string.match(last, ':(.+)$'))
+    if not marked or math.floor(marked / 1000000) ~= math.floor(now / 1000000) then
+      redis.call('ZADD', joins, whole(number), whole(number) .. ':' .. whole(now))
+      marked = now
+    end
+  end
+  return marked
+end
+
+for i, text in ipairs(passes) do
+  local visitor, number, pass = ARGV[i + 1], tonumber(numbers[i] or nil), read_pass(text)
+  if places[visitor] then
+    answer(2, places[visitor].number, places[visitor].position, marked)
+  elseif number then
+    answer(2, number, redis.call('ZRANK', line, visitor) + 1, joined_at(joins, number))
+  elseif pass and is_good(pass, now) then
+    answer(3, pass.number, pass.admitted, pass.expires)
+  elseif closed then
+    answer(5)
+  elseif event.max_queue > 0 and waiting >= event.max_queue then
+    answer(4)
+  elseif event.next >= event['end'] then
+    answer(6)
+  else
+    number = event.next
+    event.next, waiting = number + 1, waiting + 1
+    promote(event, 0)
+    places[visitor] = { number = number, position = waiting }
+    added[#added + 1], added[#added + 2] = whole(number), visitor
+    answer(1, number, waiting, mark(number))
+  end
+end
+if #added > 0 then
+  redis.call('ZADD', line, unpack(added))
+  save_numbers(KEYS[1], event)
+end
+return reply

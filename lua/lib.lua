@@ -1,0 +1,99 @@
+-- lib: what the scripts share. It stands in front of each of them and touches no key but those it is handed.
+-- Numbers are doubles here: whole up to 2^53. Lua's own tostring() keeps 14 digits only, so whatever is stored is
+-- formatted by whole() (or '%.17g' for the bucket's fraction of a microsecond).
+
+local UNKNOWN_EVENT, BAD_ARGUMENTS = -1, -2
+
+-- The time in microseconds: the caller's, or the store's own when the caller gives none.
+local function clock(given)
+  if given ~= '' then return tonumber(given) end
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function whole(number) return string.format('%.0f', number) end
+
+local FIELDS = { 'version', 'floor', 'rate', 'max_active', 'pass_ttl', 'max_queue', 'max_per_user', 'opens_at', 'next',
+  'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'state' }
+
+-- The event's hash as a table; nil when the event is not known.
+local function load_event(key)
+  local values = redis.call('HMGET', key, unpack(FIELDS))
+  if not values[1] then return nil end
+  local event = {}
+  for i, field in ipairs(FIELDS) do event[field] = tonumber(values[i]) end
+  event.state = values[#FIELDS]
+  return event
+end
+
+-- The state in force: an open queue is a lobby before opens_at, and a lobby opens by itself then.
+local function state_at(event, now)
+  local state, opens_at = event.state, event.opens_at
+  if opens_at and (state == 'open' or state == 'lobby') then
+    if now < opens_at then return 'lobby' else return 'open' end
+  end
+  return state
+end
+
+local function numbers_left(event) return event['end'] - event.next + event.spare_end - event.spare end
+
+-- Puts the spare block in the place of an empty one, without the numbers below the floor.
+local function promote(event, floor)
+  if event.next >= event['end'] and event.spare_end > 0 then
+    event.next = math.min(math.max(event.spare, floor), event.spare_end)
+    event['end'], event.spare, event.spare_end = event.spare_end, 0, 0
+  end
+end
+
+local function save_numbers(key, event)
+  redis.call('HSET', key, 'next', whole(event.next), 'end', whole(event['end']), 'spare', whole(event.spare),
+    'spare_end', whole(event.spare_end))
+end
+
+-- When the holder of a number joined: the time of the last mark at or before it.
+local function joined_at(joins, number)
+  local mark = redis.call('ZREVRANGEBYSCORE', joins, whole(number), '-inf', 'LIMIT', 0, 1)[1]
+  return mark and tonumber(string.match(mark, ':(.+)$')) or 0
+end
+
+-- A pass is "number state admitted_at expires_at[ booking]". States: a active, b busy (in use by the booking), l lapsed
+-- (in use, but its slot is gone: it ran out), u used, x expired, v void (given back).
+local function read_pass(text)
+  if not text then return nil end
+  local number, state, admitted, expires, booking = string.match(text, '^(%d+) (%a) (-?%d+) (-?%d+) ?(.*)$')
+  return { number = tonumber(number), state = state, admitted = tonumber(admitted), expires = tonumber(expires),
+    booking = booking }
+end
+
+local function pass_text(pass)
+  local text = string.format('%.0f %s %.0f %.0f', pass.number, pass.state, pass.admitted, pass.expires)
+  if pass.booking and pass.booking ~= '' then return text .. ' ' .. pass.booking end
+  return text
+end
+
+-- Whether a pass is out: neither used, given back nor run out.
+local function is_good(pass, now) return (pass.state == 'a' or pass.state == 'b') and pass.expires > now end
+
+-- A zone is "capacity taken version held".
+local function read_zone(text)
+  if not text then return nil end
+  local capacity, taken, version, held = string.match(text, '^(%d+) (%d+) (-?%d+) (%d+)$')
+  return { capacity = tonumber(capacity), taken = tonumber(taken), version = tonumber(version), held = tonumber(held) }
+end
+
+local function zone_text(zone)
+  return string.format('%.0f %.0f %.0f %.0f', zone.capacity, zone.taken, zone.version, zone.held)
+end
+
+local function available(zone) return math.max(0, zone.capacity - zone.taken - zone.held) end
+
+-- {state, waiting, active, admitted, left, version, numbers left, at}, appended to the reply.
+local function put_counters(reply, event, line, active, now)
+  local code = ({ lobby = 1, open = 2, paused = 3, closed = 4 })[state_at(event, now)]
+  local out = redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
+  local waiting, numbers = redis.call('ZCARD', line), numbers_left(event)
+  for _, value in ipairs({ code, waiting, out, event.admitted, event.left, event.version, numbers, now }) do
+    reply[#reply + 1] = value
+  end
+  return reply
+end

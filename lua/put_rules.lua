@@ -1,0 +1,61 @@
+-- put_rules: puts the rules of an event in force unless a version as new is in force already; creates the event.
+--
+-- The tokens saved up so far are carried over to a new rate (the same arithmetic as src/domain/release.rs). A floor
+-- above the old one empties the line, the join marks and the passes; holds and inventory stay.
+--
+-- KEYS
+--   1 event
+--   2 line
+--   3 joins
+--   4 passes
+--   5 active
+--   6 ended
+-- ARGV
+--   1 now: microseconds, or "" for the store's clock
+--   2 version
+--   3 floor: passes with a smaller number are void
+--   4 rate: visitors a minute
+--   5 max_active: 0 = no limit
+--   6 pass_ttl: microseconds
+--   7 max_queue: 0 = no limit
+--   8 max_per_user: 0 = no limit
+--   9 state: lobby, open, paused or closed
+--   10 opens_at: microseconds, or "" for none
+-- REPLY
+--   0, numbers left
+-- ERRORS
+--   none
+
+local now, version, floor, rate = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local event = load_event(KEYS[1])
+
+local function interval(a_minute) return 60000000 / a_minute end
+local function burst(a_minute) return math.max(a_minute / 60, 1) end
+
+if not event then
+  redis.call('HSET', KEYS[1], 'next', '0', 'end', '0', 'spare', '0', 'spare_end', '0', 'admitted', '0', 'left', '0',
+    'spent_until', string.format('%.17g', now), 'floor', whole(floor))
+elseif version <= event.version then
+  return { 0, numbers_left(event) }
+else
+  if event.rate ~= rate then
+    local spent_until = now
+    if event.rate ~= 0 and rate ~= 0 then
+      local saved = (now - event.spent_until) / interval(event.rate)
+      saved = math.min(math.max(saved, 0), math.min(burst(event.rate), burst(rate)))
+      spent_until = now - saved * interval(rate)
+    end
+    redis.call('HSET', KEYS[1], 'spent_until', string.format('%.17g', spent_until))
+  end
+  if floor > event.floor then
+    redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
+    event.next = math.min(math.max(event.next, floor), event['end'])
+    promote(event, floor)
+    save_numbers(KEYS[1], event)
+    redis.call('HSET', KEYS[1], 'floor', whole(floor))
+  end
+end
+
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'rate', ARGV[4], 'max_active', ARGV[5], 'pass_ttl', ARGV[6],
+  'max_queue', ARGV[7], 'max_per_user', ARGV[8], 'state', ARGV[9], 'opens_at', ARGV[10])
+return { 0, event and numbers_left(event) or 0 }

@@ -1,0 +1,136 @@
+//! Connections: a bounded pool, and one round trip a script call.
+//!
+//! The pool's connections are multiplexed ones, which do not heal by themselves: after a broken pipe each of them fails
+//! for ever, and after a failover they talk to a replica. So a connection that failed is marked and not put back, and the
+//! next call opens a new one, which looks up the address again.
+
+use std::time::Duration;
+
+use bb8_redis::RedisConnectionManager;
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value};
+
+use super::RedisSettings;
+use super::scripts::Script;
+use crate::engine::{EngineError, Result};
+
+/// A pooled connection, and whether it may be used again.
+pub struct Connection {
+    link: MultiplexedConnection,
+    broken: bool,
+}
+
+/// Opens connections for the pool.
+#[derive(Debug)]
+pub struct Manager {
+    inner: RedisConnectionManager,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+/// The pool of an engine.
+pub type Pool = bb8::Pool<Manager>;
+
+/// Connections that nobody used for so long are closed.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A pool that opens its connections when they are first needed.
+pub fn pool(settings: &RedisSettings) -> Result<Pool> {
+    // The error is not passed on: it may quote the URL, and with it the password.
+    let unreadable = |_: RedisError| EngineError::Unavailable("the Redis URL cannot be read".into());
+    let info = settings.url.as_str().into_connection_info().map_err(unreadable)?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    let manager = Manager {
+        inner: RedisConnectionManager::new(info.set_tcp_settings(tcp)).map_err(unreadable)?,
+        connect_timeout: settings.connect_timeout,
+        response_timeout: settings.response_timeout,
+    };
+    Ok(Pool::builder()
+        .max_size(settings.pool_size.max(1))
+        .test_on_check_out(false) // a PING for each borrowing would halve the throughput
+        .retry_connection(false) // a store that refuses is answered for at once; the next call tries again
+        .connection_timeout(settings.connect_timeout.saturating_add(settings.response_timeout))
+        .idle_timeout(IDLE_TIMEOUT)
+        .build_unchecked(manager))
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = RedisError;
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        let late = |_| RedisError::from((ErrorKind::Io, "connecting took too long"));
+        let mut link = tokio::time::timeout(self.connect_timeout, self.inner.connect()).await.map_err(late)??;
+        link.set_response_timeout(self.response_timeout);
+        Ok(Connection { link, broken: false })
+    }
+
+    async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
+        self.inner.is_valid(&mut connection.link).await
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.broken
+    }
+}
+
+/// Borrows a connection.
+pub async fn borrow(pool: &Pool) -> Result<bb8::PooledConnection<'_, Manager>> {
+    pool.get().await.map_err(|error| match error {
+        bb8::RunError::User(error) => unavailable(&error),
+        bb8::RunError::TimedOut => EngineError::Unavailable("no connection was free in time".into()),
+    })
+}
+
+fn unavailable(error: &RedisError) -> EngineError {
+    EngineError::Unavailable(error.to_string())
+}
+
+impl Connection {
+    /// Sends one command.
+    pub async fn send(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
+        let answer = self.link.send_packed_command(command).await.and_then(Value::extract_error);
+        if let Err(error) = &answer {
+            // READONLY: the connection leads to a replica since a failover.
+            let moved = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
+            self.broken |= moved || error.is_io_error() || error.is_unrecoverable_error();
+        }
+        answer
+    }
+
+    /// Runs a script by its digest, and by its text where the store does not have it (yet, or any more).
+    pub async fn run(&mut self, script: &Script, keys: &[String], arguments: &[Argument<'_>]) -> Result<Value> {
+        let by_digest = command("EVALSHA", script.sha(), keys, arguments);
+        let answer = match self.send(&by_digest).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.send(&command("EVAL", &script.text(), keys, arguments)).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| unavailable(&error))
+    }
+}
+
+/// One argument of a script.
+#[derive(Debug, Clone)]
+pub enum Argument<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A text that was built for the call.
+    Built(String),
+    /// A whole number.
+    Int(i64),
+}
+
+fn command(verb: &str, script: &str, keys: &[String], arguments: &[Argument<'_>]) -> redis::Cmd {
+    let mut command = redis::cmd(verb);
+    command.arg(script).arg(keys.len()).arg(keys);
+    for argument in arguments {
+        match argument {
+            Argument::Text(text) => command.arg(*text),
+            Argument::Built(text) => command.arg(text),
+            Argument::Int(number) => command.arg(*number),
+        };
+    }
+    command
+}
