@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 
 use super::seats::{self, Changes, add_to_buyers, all, change_zones, lock_buyers, lock_zones, tell};
 use super::{PostgresLedger, TRIES};
-use crate::domain::{BookingId, Timestamp};
+use crate::domain::{BookingId, PassId, Timestamp};
 use crate::engine::Tally;
 use crate::ledger::decide::{Seen, decide};
 use crate::ledger::rows::{BookingRow, Id, booking_columns};
@@ -113,7 +113,7 @@ async fn kept_answers(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<BT
 }
 
 async fn used_passes(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<HashSet<String>> {
-    let passes: Vec<&str> = batch.iter().filter_map(|new| new.pass.as_ref()).map(|pass| pass.as_str()).collect();
+    let passes: Vec<&str> = batch.iter().filter_map(|new| new.pass.as_ref()).map(PassId::as_str).collect();
     if passes.is_empty() {
         return Ok(HashSet::new());
     }
@@ -139,7 +139,7 @@ async fn insert_bookings(db: &mut PgConnection, done: &[&NewBooking]) -> Outcome
     .bind(column!(|new| new.booking.zone.show.as_str()))
     .bind(column!(|new| new.booking.zone.zone.as_str()))
     .bind(column!(|new| new.booking.visitor.as_str()))
-    .bind(column!(|new| new.pass.as_ref().map(|pass| pass.as_str())))
+    .bind(column!(|new| new.pass.as_ref().map(PassId::as_str)))
     .bind(column!(|new| i64::from(new.booking.quantity)))
     .bind(column!(|new| new.booking.unit_price.minor()))
     .bind(column!(|new| new.booking.created_at.micros()))

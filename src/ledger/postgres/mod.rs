@@ -166,12 +166,12 @@ impl PostgresLedger {
         J: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>> + Send + Sync + 'static,
     {
         let job = Arc::new(job);
-        let mut tried = 0;
+        let mut attempt = 0;
         loop {
-            tried += 1;
+            attempt += 1;
             let job = Arc::clone(&job);
             match self.on_connection(move |connection| Box::pin(in_transaction(connection, job))).await {
-                Err(fault) if fault.is_collision() && tried < tries => {}
+                Err(fault) if fault.is_collision() && attempt < tries => {}
                 outcome => return outcome,
             }
         }

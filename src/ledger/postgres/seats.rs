@@ -131,7 +131,7 @@ pub(super) async fn lock_buyers<'b>(
 /// Counts seats of zones. The guard is in the statement: seats that are not there cannot be taken.
 pub(super) async fn change_zones(db: &mut PgConnection, changes: &Changes<(EventId, ZoneKey)>) -> Outcome<()> {
     let column = |of: fn(&(EventId, ZoneKey)) -> &str| changes.keys().map(of).collect::<Vec<_>>();
-    let changed = sqlx::query(
+    let found = sqlx::query(
         "UPDATE zones z SET taken = z.taken + w.seats, version = z.version + w.versions \
          FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) \
          AS w (event_id, show_id, id, seats, versions) \
@@ -146,7 +146,7 @@ pub(super) async fn change_zones(db: &mut PgConnection, changes: &Changes<(Event
     .execute(db)
     .await?
     .rows_affected();
-    all(changed, changes.len())
+    all(found, changes.len())
 }
 
 /// Counts seats of buyers who were there when they were locked, and adds those who were not. `expected` is what the counts
@@ -210,7 +210,7 @@ fn less(tally: Tally, seats: u32) -> Outcome<Tally> {
 
 async fn take_from_buyers(db: &mut PgConnection, changes: &Changes<(EventId, VisitorId)>) -> Outcome<()> {
     let column = |of: fn(&(EventId, VisitorId)) -> &str| changes.keys().map(of).collect::<Vec<_>>();
-    let changed = sqlx::query(
+    let found = sqlx::query(
         "UPDATE buyers u SET seats = u.seats + w.seats, version = u.version + w.versions \
          FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS w (event_id, visitor_id, seats, versions) \
          WHERE u.event_id = w.event_id AND u.visitor_id = w.visitor_id",
@@ -222,10 +222,10 @@ async fn take_from_buyers(db: &mut PgConnection, changes: &Changes<(EventId, Vis
     .execute(db)
     .await?
     .rows_affected();
-    all(changed, changes.len())
+    all(found, changes.len())
 }
 
 /// A statement that left a row out did not find what was locked before: the transaction must not be kept.
-pub(super) fn all(changed: u64, wanted: usize) -> Outcome<()> {
-    if usize::try_from(changed) == Ok(wanted) { Ok(()) } else { Err(Fault::Collision) }
+pub(super) fn all(found: u64, wanted: usize) -> Outcome<()> {
+    if usize::try_from(found) == Ok(wanted) { Ok(()) } else { Err(Fault::Collision) }
 }

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use sqlx::sqlite::SqliteConnection;
 
-use crate::domain::{Booking, BookingId, Timestamp};
+use crate::domain::{Booking, BookingId, PassId, Timestamp};
 use crate::engine::{Tally, ZoneTally};
 use crate::ledger::decide::{Seen, decide};
 use crate::ledger::rows::{BookingRow, BuyerRow, Id, ZoneRow, booking_columns, count};
@@ -65,7 +65,7 @@ async fn decide_one(db: &mut SqliteConnection, new: &NewBooking) -> Outcome<Comm
                AND EXISTS (SELECT 1 FROM events e WHERE e.id = $6 AND NOT e.removed) \
                LEFT JOIN buyers u ON u.event_id = $6 AND u.visitor_id = $9";
     let args = args![
-        new.pass.as_ref().map(|pass| pass.as_str()),
+        new.pass.as_ref().map(PassId::as_str),
         &key.visitor,
         key.route,
         &key.key,
@@ -110,7 +110,7 @@ async fn write(db: &mut SqliteConnection, new: &NewBooking) -> Outcome<()> {
             &booking.zone.show,
             &booking.zone.zone,
             &booking.visitor,
-            pass.as_ref().map(|pass| pass.as_str()),
+            pass.as_ref().map(PassId::as_str),
             booking.quantity,
             booking.unit_price.minor(),
             booking.created_at,

@@ -75,7 +75,10 @@ impl Writer {
                 }
             })
         });
-        self.queue.try_send(work).map_err(|_| at_its_limit())?;
+        self.queue.try_send(work).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => at_its_limit(),
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Unavailable("the writer has stopped".to_owned()),
+        })?;
         receiver.await.map_err(|_| LedgerError::Unavailable("the database takes no writes".to_owned()))?
     }
 }

@@ -53,7 +53,7 @@ pub async fn a_cancelled_booking_gives_its_seats_back(ledger: Shared) {
         let Some(Cancelled::Now(returned)) = cancel(&*ledger, id, "ann").await else { panic!("not cancelled") };
         assert_eq!((returned.booking.id.clone(), returned.booking.status), (booking(id), BookingStatus::Cancelled));
         assert_eq!((returned.zone.tally.taken, returned.zone.capacity, returned.buyer.tally.taken), (left, 10, left));
-        assert_eq!(ledger.zones(&event("e")).await.expect("zones"), [returned.zone.clone()]);
+        assert_eq!(ledger.zones(&event("e")).await.expect("zones"), std::slice::from_ref(&returned.zone));
         assert_eq!(ledger.buyer(&event("e"), &visitor("ann")).await.expect("buyer"), returned.buyer);
         versions.push((returned.zone.tally.version, returned.buyer.tally.version));
         let Some(Cancelled::Before(before)) = cancel(&*ledger, id, "ann").await else { panic!("cancelled twice") };

@@ -74,7 +74,7 @@ fn every_case_runs_on_every_ledger() {
     assert_eq!(written, 42, "a case is written, but not in the list");
 }
 
-const TTL: Duration = Duration::from_secs(600);
+const TTL: Duration = Duration::from_mins(10);
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(1_800_000_000 + seconds)
