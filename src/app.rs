@@ -85,7 +85,7 @@ pub struct Stores {
     /// The record.
     pub ledger: Arc<dyn Ledger>,
     /// Keeps a second process out of the data directory, as long as it is held.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// A service that is ready to run.
@@ -95,7 +95,7 @@ pub struct Application {
     closing: watch::Sender<bool>,
     loops: JoinSet<()>,
     generated_admin_token: Option<Secret>,
-    _lock: Option<File>,
+    stores: Stores,
 }
 
 /// Opens the ledger that the settings name and brings it up to date.
@@ -114,14 +114,14 @@ pub async fn open_ledger(settings: &Settings) -> Result<(Arc<dyn Ledger>, Option
         ledger.migrate().await?;
         return Ok((Arc::new(ledger), None));
     }
-    let lock = lock_data_dir(settings)?;
+    let lock = hold_data_dir(settings)?;
     let tuned = SqliteSettings { answer_timeout: settings.database_timeout * 2, ..SqliteSettings::default() };
     let ledger = SqliteLedger::open(settings.data_dir.join("ledger.db"), &tuned).await?;
     ledger.migrate().await?;
     Ok((Arc::new(ledger), Some(lock)))
 }
 
-fn lock_data_dir(settings: &Settings) -> Result<File, StartError> {
+fn hold_data_dir(settings: &Settings) -> Result<File, StartError> {
     let path = settings.data_dir.display().to_string();
     let failed = |why: String| StartError::DataDir { path: path.clone(), why };
     crate::pass::private_dir(&settings.data_dir).map_err(|error| failed(error.to_string()))?;
@@ -155,7 +155,7 @@ async fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
         }
         None => Arc::new(MemoryEngine::new()),
     };
-    Ok(Stores { engine, ledger, _lock: lock })
+    Ok(Stores { engine, ledger, lock })
 }
 
 impl Application {
@@ -172,8 +172,7 @@ impl Application {
         let generated_admin_token = keys.generated_admin_token.clone();
 
         let engine = Arc::clone(&stores.engine);
-        let ledger = Arc::clone(&stores.ledger);
-        let catalogue = Arc::new(Catalogue::new(Arc::clone(&ledger), Arc::clone(&engine)));
+        let catalogue = Arc::new(Catalogue::new(Arc::clone(&stores.ledger), Arc::clone(&engine)));
         catalogue.refresh(clock.now()).await?;
 
         let state = web::Data::new(wire(settings, &stores, keys, &catalogue, &metrics, &clock, closed.clone()));
@@ -204,7 +203,7 @@ impl Application {
         });
 
         let (server, address) = listen(settings, &state)?;
-        Ok(Self { address, server, closing, loops, generated_admin_token, _lock: stores._lock })
+        Ok(Self { address, server, closing, loops, generated_admin_token, stores })
     }
 
     /// Where it listens.
@@ -229,7 +228,10 @@ impl Application {
         self.closing.send_replace(true);
         handle.stop(true).await;
         while self.loops.join_next().await.is_some() {}
-        server.await.map_err(std::io::Error::other)?
+        let ended = server.await.map_err(std::io::Error::other)?;
+        // Last: nothing writes to the data directory any more.
+        drop(self.stores.lock);
+        ended
     }
 }
 

@@ -24,7 +24,7 @@ const BUSY_WAITS: [Duration; 6] = [
     Duration::from_millis(75),
     Duration::from_millis(200),
     Duration::from_millis(500),
-    Duration::from_millis(1_000),
+    Duration::from_secs(1),
 ];
 
 /// What a visitor asks for.

@@ -52,7 +52,7 @@ impl RootSpanBuilder for Spans {
         let problem = &told.problem;
         match problem.code {
             Code::InternalError => {
-                tracing::error!(parent: &span, code = problem.code.as_str(), cause = ?problem.cause, "failed")
+                tracing::error!(parent: &span, code = problem.code.as_str(), cause = ?problem.cause, "failed");
             }
             code if code.status() >= 500 => {
                 tracing::warn!(parent: &span, code = code.as_str(), cause = ?problem.cause, "turned away");

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real stores.
 
 mod engine;
+mod http;
 mod ledger;
 mod lua_headers;
 mod support;

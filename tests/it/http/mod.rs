@@ -1,0 +1,27 @@
+//! The HTTP contract, black box, on every set-up.
+
+/// Expands each case to one test for each set-up. A case that is not listed is dead code, which the lints refuse.
+macro_rules! on_every_setup {
+    ($($case:ident),* $(,)?) => {
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case($crate::support::usher::Setup::Embedded).await;
+            })*
+        }
+        mod one_instance {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case($crate::support::usher::Setup::Scaled(1)).await;
+            })*
+        }
+        mod two_instances {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$case($crate::support::usher::Setup::Scaled(2)).await;
+            })*
+        }
+    };
+}
+
+mod line;
