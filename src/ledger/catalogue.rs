@@ -1,11 +1,12 @@
 //! Events, shows and zones: each function runs within a transaction that its caller began.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde_json::json;
+use sqlx::FromRow;
 
 use super::records::audit;
-use super::rows::{CatalogueRow, Number, ZoneRow, count, events, zone_key};
+use super::rows::{CatalogueRow, Number, count, events, zone_key};
 use super::sql::{Fault, Outcome, Sql, args};
 use super::{Actor, LedgerError};
 use crate::domain::catalogue::Zone;
@@ -74,24 +75,47 @@ pub(super) async fn put(
     Ok((live(db, id).await?, created))
 }
 
+/// A zone as it stands before a put.
+#[derive(FromRow)]
+struct StandingRow {
+    show_id: String,
+    id: String,
+    name: String,
+    capacity: i64,
+    price_minor: i64,
+    taken: i64,
+    version: i64,
+    ordinal: i64,
+}
+
+impl StandingRow {
+    fn is(&self, ordinal: i64, zone: &Zone) -> bool {
+        (self.ordinal, self.capacity, self.price_minor) == (ordinal, zone.capacity.into(), zone.price.minor())
+            && self.name == zone.name
+    }
+}
+
 /// Brings shows and zones in line with the spec. Zones that stay keep what is taken; every one of them gets a new version.
 async fn put_zones<S: Sql>(db: &mut S, id: &EventId, spec: &EventSpec) -> Outcome<()> {
-    let wanted: HashMap<ZoneKey, &Zone> = spec
-        .shows
-        .iter()
-        .flat_map(|show| show.zones.iter().map(|z| (ZoneKey { show: show.id.clone(), zone: z.id.clone() }, z)))
-        .collect();
+    let mut wanted: BTreeMap<ZoneKey, (i64, &Zone)> = BTreeMap::new();
+    for show in &spec.shows {
+        for (ordinal, zone) in (0..).zip(&show.zones) {
+            wanted.insert(ZoneKey { show: show.id.clone(), zone: zone.id.clone() }, (ordinal, zone));
+        }
+    }
     let mut gone = Vec::new();
     let mut mark = 0;
-    for row in db.rows::<ZoneRow>(S::LOCK_ZONES, args![id]).await? {
+    for row in db.rows::<StandingRow>(S::LOCK_ZONES, args![id]).await? {
         let (zone, taken) = (zone_key(&row.show_id, &row.id)?, count(row.taken)?);
-        let capacity = wanted.get(&zone).map_or(0, |zone| zone.capacity);
-        if taken > capacity {
-            return Err(LedgerError::CapacityInUse { zone, taken }.into());
-        }
-        if !wanted.contains_key(&zone) {
-            mark = mark.max(row.version);
-            gone.push(zone);
+        match wanted.get(&zone) {
+            Some((_, spec)) if taken > spec.capacity => return Err(LedgerError::CapacityInUse { zone, taken }.into()),
+            None if taken > 0 => return Err(LedgerError::CapacityInUse { zone, taken }.into()),
+            Some((ordinal, spec)) if row.is(*ordinal, spec) => drop(wanted.remove(&zone)),
+            Some(_) => {}
+            None => {
+                mark = mark.max(row.version);
+                gone.push(zone);
+            }
         }
     }
     for zone in &gone {
@@ -99,21 +123,18 @@ async fn put_zones<S: Sql>(db: &mut S, id: &EventId, spec: &EventSpec) -> Outcom
         db.run(sql, args![id, &zone.show, &zone.zone]).await?;
     }
     // A zone that comes back one day must not count its versions from the start: its readers keep the highest they saw.
-    let sql = "UPDATE events SET tally_mark = $2 WHERE id = $1 AND tally_mark < $2";
-    db.run(sql, args![id, mark]).await?;
+    db.run("UPDATE events SET tally_mark = $2 WHERE id = $1 AND tally_mark < $2", args![id, mark]).await?;
+    db.run("UPDATE zones SET version = version + 1 WHERE event_id = $1", args![id]).await?;
     put_shows(db, id, spec).await?;
-    for show in &spec.shows {
-        for (ordinal, zone) in (0_i64..).zip(&show.zones) {
-            db.run(
-                "INSERT INTO zones (event_id, show_id, id, name, capacity, price_minor, ordinal, version) \
-                 SELECT $1, $2, $3, $4, $5, $6, $7, tally_mark + 1 FROM events WHERE id = $1 \
-                 ON CONFLICT (event_id, show_id, id) DO UPDATE SET name = excluded.name, \
-                 capacity = excluded.capacity, price_minor = excluded.price_minor, ordinal = excluded.ordinal, \
-                 version = zones.version + 1",
-                args![id, &show.id, &zone.id, &zone.name, zone.capacity, zone.price.minor(), ordinal],
-            )
-            .await?;
-        }
+    for (key, (ordinal, zone)) in wanted {
+        db.run(
+            "INSERT INTO zones (event_id, show_id, id, name, capacity, price_minor, ordinal, version) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, tally_mark + 1 FROM events WHERE id = $1 \
+             ON CONFLICT (event_id, show_id, id) DO UPDATE SET name = excluded.name, \
+             capacity = excluded.capacity, price_minor = excluded.price_minor, ordinal = excluded.ordinal",
+            args![id, &key.show, &key.zone, &zone.name, zone.capacity, zone.price.minor(), ordinal],
+        )
+        .await?;
     }
     Ok(())
 }

@@ -105,6 +105,58 @@ impl BuyerRow {
     }
 }
 
+/// A zone of any event.
+#[derive(FromRow)]
+pub(super) struct EventZoneRow {
+    event_id: String,
+    show_id: String,
+    id: String,
+    capacity: i64,
+    taken: i64,
+    version: i64,
+}
+
+impl EventZoneRow {
+    pub(super) fn read(self) -> Outcome<((EventId, ZoneKey), ZoneTally)> {
+        let Self { event_id, show_id, id, capacity, taken, version } = self;
+        let zone = ZoneRow { show_id, id, capacity, taken, version }.read()?;
+        Ok(((ok("event", EventId::parse(&event_id))?, zone.zone.clone()), zone))
+    }
+}
+
+/// A buyer of any event.
+#[derive(FromRow)]
+pub(super) struct EventBuyerRow {
+    event_id: String,
+    visitor_id: String,
+    seats: i64,
+    version: i64,
+}
+
+impl EventBuyerRow {
+    pub(super) fn read(self) -> Outcome<((EventId, VisitorId), Tally)> {
+        let Self { event_id, visitor_id, seats, version } = self;
+        let buyer = BuyerRow { visitor_id, seats, version }.read()?;
+        Ok(((ok("event", EventId::parse(&event_id))?, buyer.visitor), buyer.tally))
+    }
+}
+
+/// The answer kept under the key of a booking in a batch, and the booking's place there from 0.
+#[derive(FromRow)]
+pub(super) struct KeptRow {
+    place: i64,
+    body_hash: Vec<u8>,
+    status: i64,
+    body: String,
+}
+
+impl KeptRow {
+    pub(super) fn read(self) -> Outcome<(usize, StoredAnswer)> {
+        let Self { place, body_hash, status, body } = self;
+        Ok((ok("place", usize::try_from(place))?, AnswerRow { body_hash, status, body }.read()?))
+    }
+}
+
 #[derive(FromRow)]
 pub(super) struct AnswerRow {
     body_hash: Vec<u8>,

@@ -176,7 +176,8 @@ macro_rules! sql_on {
     ($connection:ty, $database:ty, $for_update:literal) => {
         impl Sql for $connection {
             const LOCK_ZONES: &'static str = concat!(
-                "SELECT show_id, id, capacity, taken, version FROM zones WHERE event_id = $1 ORDER BY show_id, id",
+                "SELECT show_id, id, name, capacity, price_minor, taken, version, ordinal FROM zones \
+                 WHERE event_id = $1 ORDER BY show_id, id",
                 $for_update
             );
 

@@ -3,20 +3,18 @@
 //! What is read before the locks is only a first look: the unique indexes and the guards have the last word. When one of
 //! them objects, or Postgres breaks a deadlock, nothing of the batch is kept, and its bookings are tried one by one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
-use super::seats::{self, Changes, add_to_buyers, all, change_zones, lock_buyers, lock_zones, tell};
+use super::seats::{add_to_buyers, all, change_zones, give_back, lock_buyers, lock_zones};
 use super::{PostgresLedger, TRIES};
 use crate::domain::{BookingId, PassId, Timestamp};
-use crate::engine::Tally;
-use crate::ledger::decide::{Seen, decide};
-use crate::ledger::rows::{BookingRow, Id, booking_columns};
+use crate::ledger::decide::Books;
+use crate::ledger::rows::{BookingRow, Id, KeptRow, booking_columns};
 use crate::ledger::sql::{Fault, Outcome, Sql, args, job};
-use crate::ledger::{Committed, IDEMPOTENCY_TTL, IdempotencyKey, NewBooking, Returned, StoredAnswer};
+use crate::ledger::{Committed, IDEMPOTENCY_TTL, NewBooking, Returned, StoredAnswer};
 
 impl PostgresLedger {
     /// Writes the batch in one transaction or, if that collides with others, one by one.
@@ -34,64 +32,26 @@ impl PostgresLedger {
     }
 }
 
-#[derive(FromRow)]
-struct KeptRow {
-    ordinal: i64,
-    body_hash: Vec<u8>,
-    status: i64,
-    body: String,
-}
-
 async fn commit(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<Vec<Committed>> {
-    let kept = kept_answers(db, batch).await?;
-    let mut passes = used_passes(db, batch).await?;
-    let mut zones = lock_zones(db, batch.iter().map(|new| &new.booking), true).await?;
-    let mut buyers = lock_buyers(db, batch.iter().map(|new| &new.booking)).await?;
-
-    let mut fresh: HashMap<&IdempotencyKey, &NewBooking> = HashMap::new();
-    let (mut of_zones, mut of_buyers) = (Changes::new(), Changes::new());
-    let mut done = Vec::new();
-    let mut answers = Vec::with_capacity(batch.len());
-    for (ordinal, new) in (1_i64..).zip(batch.iter()) {
-        let booking = &new.booking;
-        let answer = kept.get(&ordinal).or_else(|| {
-            let first = fresh.get(&new.key)?;
-            let kept = booking.created_at < first.booking.created_at.plus(IDEMPOTENCY_TTL);
-            kept.then_some(&first.answer)
-        });
-        let mut buyer =
-            buyers.get(&(booking.event.clone(), booking.visitor.clone())).copied().unwrap_or(Tally::default());
-        let answer = decide(
-            new,
-            Seen {
-                answer,
-                zone: zones.get_mut(&(booking.event.clone(), booking.zone.clone())),
-                pass_used: new.pass.as_ref().is_some_and(|pass| passes.contains(pass.as_str())),
-                buyer: &mut buyer,
-            },
-        );
-        if matches!(answer, Committed::Done { .. }) {
-            buyers.insert((booking.event.clone(), booking.visitor.clone()), buyer);
-            tell(&mut of_zones, &mut of_buyers, booking, 1);
-            passes.extend(new.pass.as_ref().map(|pass| pass.as_str().to_owned()));
-            fresh.insert(&new.key, new);
-            done.push(new);
-        }
-        answers.push(answer);
+    let mut books = Books {
+        kept: kept_answers(db, batch).await?,
+        passes: used_passes(db, batch).await?,
+        zones: lock_zones(db, batch.iter().map(|new| &new.booking), true).await?,
+        buyers: lock_buyers(db, batch.iter().map(|new| &new.booking)).await?,
+    };
+    let decided = books.decide(batch);
+    if !decided.done.is_empty() {
+        change_zones(db, &decided.changes).await?;
+        add_to_buyers(db, &decided.changes, &books.buyers).await?;
+        insert_bookings(db, &decided.done).await?;
+        insert_answers(db, &decided.done).await?;
     }
-    if !done.is_empty() {
-        change_zones(db, &of_zones).await?;
-        add_to_buyers(db, &of_buyers, &buyers).await?;
-        insert_bookings(db, &done).await?;
-        insert_answers(db, &done).await?;
-    }
-    Ok(answers)
+    Ok(decided.answers)
 }
 
-/// The answers that are still kept under the keys of the batch, by place in the batch from 1.
-async fn kept_answers(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<BTreeMap<i64, StoredAnswer>> {
+async fn kept_answers(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<HashMap<usize, StoredAnswer>> {
     let rows: Vec<KeptRow> = sqlx::query_as(
-        "SELECT w.ordinal, i.body_hash, i.status, i.body FROM \
+        "SELECT w.ordinal - 1 AS place, i.body_hash, i.status, i.body FROM \
          UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY \
          AS w (visitor_id, route, key, created_at, ordinal) \
          JOIN idempotency i ON i.visitor_id = w.visitor_id AND i.route = w.route AND i.key = w.key \
@@ -103,13 +63,7 @@ async fn kept_answers(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<BT
     .bind(batch.iter().map(|new| new.booking.created_at.micros()).collect::<Vec<_>>())
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let body_hash = row.body_hash.try_into().map_err(|_| Fault::corrupt("hash"))?;
-            let status = u16::try_from(row.status).map_err(|_| Fault::corrupt("status"))?;
-            Ok((row.ordinal, StoredAnswer { body_hash, status, body: row.body }))
-        })
-        .collect()
+    rows.into_iter().map(KeptRow::read).collect()
 }
 
 async fn used_passes(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<HashSet<String>> {
@@ -185,7 +139,7 @@ pub(super) async fn expire_due(db: &mut PgConnection, now: Timestamp, limit: u32
         booking_columns!()
     );
     let rows = db.rows::<BookingRow>(sql, args![now, limit]).await?;
-    seats::give_back(db, rows.into_iter().map(BookingRow::read).collect::<Outcome<_>>()?).await
+    give_back(db, rows.into_iter().map(BookingRow::read).collect::<Outcome<_>>()?).await
 }
 
 pub(super) async fn existing(db: &mut PgConnection, ids: &[BookingId]) -> Outcome<Vec<BookingId>> {

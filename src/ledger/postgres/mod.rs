@@ -26,6 +26,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// How often work that collided with another transaction is tried in all.
 const TRIES: u32 = 3;
 
+/// How long a connection may rest before it is asked whether it still stands.
+const RESTED: Duration = Duration::from_secs(1);
+
 /// What can be tuned.
 #[derive(Debug, Clone)]
 pub struct PostgresSettings {
@@ -86,6 +89,16 @@ impl PostgresLedger {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections.max(1))
             .acquire_timeout(settings.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, seen| {
+                // One that was at work a moment ago is not asked: that would be a round trip more for every call.
+                Box::pin(async move {
+                    if seen.idle_for > RESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(move |connection, _| {
                 let session = Arc::clone(&session);
                 Box::pin(async move {

@@ -1,136 +1,151 @@
-//! New bookings, and seats that come back. There is one writer, so each row can be looked at and then changed.
+//! New bookings, and seats that come back. There is one writer, so what was read stays true until it is written. A batch
+//! is handed over as one JSON array: the number of statements does not grow with it.
 
-use sqlx::FromRow;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnection;
 
 use crate::domain::{Booking, BookingId, PassId, Timestamp};
-use crate::engine::{Tally, ZoneTally};
-use crate::ledger::decide::{Seen, decide};
-use crate::ledger::rows::{BookingRow, BuyerRow, Id, ZoneRow, booking_columns, count};
+use crate::ledger::decide::{self, Books, Changes};
+use crate::ledger::rows::{BookingRow, BuyerRow, EventBuyerRow, EventZoneRow, Id, KeptRow, ZoneRow, booking_columns};
 use crate::ledger::sql::{Fault, Outcome, Sql, args};
 use crate::ledger::{Committed, IDEMPOTENCY_TTL, NewBooking, Returned, StoredAnswer};
 
-/// Everything that matters to one new booking, in one row.
-#[derive(FromRow)]
-struct SeenRow {
-    body_hash: Option<Vec<u8>>,
-    status: Option<i64>,
-    body: Option<String>,
-    capacity: Option<i64>,
-    taken: Option<i64>,
-    version: Option<i64>,
-    pass_used: Option<i64>,
-    seats: Option<i64>,
-    buyer_version: Option<i64>,
+/// One JSON array of `of` each.
+fn array<T>(rows: impl IntoIterator<Item = T>, of: impl Fn(T) -> Value) -> String {
+    Value::Array(rows.into_iter().map(of).collect()).to_string()
 }
 
-impl SeenRow {
-    fn answer(&mut self) -> Outcome<Option<StoredAnswer>> {
-        let (Some(hash), Some(status), Some(body)) = (self.body_hash.take(), self.status, self.body.take()) else {
-            return Ok(None);
-        };
-        let body_hash = hash.try_into().map_err(|_| Fault::corrupt("hash"))?;
-        let status = u16::try_from(status).map_err(|_| Fault::corrupt("status"))?;
-        Ok(Some(StoredAnswer { body_hash, status, body }))
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
+    })
+}
+
+pub(super) async fn commit(db: &mut SqliteConnection, batch: &[NewBooking]) -> Outcome<Vec<Committed>> {
+    let mut books = read(db, batch).await?;
+    let decided = books.decide(batch);
+    if !decided.done.is_empty() {
+        count_seats(db, &decided.changes).await?;
+        insert_bookings(db, &decided.done).await?;
+        insert_answers(db, &decided.done).await?;
     }
-
-    fn zone(&self, new: &NewBooking) -> Outcome<Option<ZoneTally>> {
-        let (Some(capacity), Some(taken), Some(version)) = (self.capacity, self.taken, self.version) else {
-            return Ok(None);
-        };
-        let tally = Tally { taken: count(taken)?, version };
-        Ok(Some(ZoneTally { zone: new.booking.zone.clone(), capacity: count(capacity)?, tally }))
-    }
+    Ok(decided.answers)
 }
 
-pub(super) async fn commit(db: &mut SqliteConnection, bookings: &[NewBooking]) -> Outcome<Vec<Committed>> {
-    let mut answers = Vec::with_capacity(bookings.len());
-    for new in bookings {
-        let answer = decide_one(db, new).await?;
-        if matches!(answer, Committed::Done { .. }) {
-            write(db, new).await?;
-        }
-        answers.push(answer);
-    }
-    Ok(answers)
-}
-
-async fn decide_one(db: &mut SqliteConnection, new: &NewBooking) -> Outcome<Committed> {
-    let (booking, key) = (&new.booking, &new.key);
-    let sql = "SELECT i.body_hash, i.status, i.body, z.capacity, z.taken, z.version, \
-               (SELECT 1 FROM bookings b WHERE b.pass_id = $1) AS pass_used, u.seats, u.version AS buyer_version \
-               FROM (SELECT 1) \
-               LEFT JOIN idempotency i ON i.visitor_id = $2 AND i.route = $3 AND i.key = $4 AND i.expires_at > $5 \
-               LEFT JOIN zones z ON z.event_id = $6 AND z.show_id = $7 AND z.id = $8 \
-               AND EXISTS (SELECT 1 FROM events e WHERE e.id = $6 AND NOT e.removed) \
-               LEFT JOIN buyers u ON u.event_id = $6 AND u.visitor_id = $9";
-    let args = args![
-        new.pass.as_ref().map(PassId::as_str),
-        &key.visitor,
-        key.route,
-        &key.key,
-        booking.created_at,
-        &booking.event,
-        &booking.zone.show,
-        &booking.zone.zone,
-        &booking.visitor,
-    ];
-    let mut row = db.row::<SeenRow>(sql, args).await?.ok_or_else(|| Fault::corrupt("answer"))?;
-    let (answer, mut zone) = (row.answer()?, row.zone(new)?);
-    let mut buyer = Tally { taken: count(row.seats.unwrap_or(0))?, version: row.buyer_version.unwrap_or(0) };
-    let pass_used = row.pass_used.is_some();
-    Ok(decide(new, Seen { answer: answer.as_ref(), zone: zone.as_mut(), pass_used, buyer: &mut buyer }))
-}
-
-/// Writes what was decided; the seats are counted under the same guard once more.
-async fn write(db: &mut SqliteConnection, new: &NewBooking) -> Outcome<()> {
-    let NewBooking { booking, pass, answer, key, .. } = new;
-    let counted = db
-        .run(
-            "UPDATE zones SET taken = taken + $4, version = version + 1 \
-             WHERE event_id = $1 AND show_id = $2 AND id = $3 AND taken + $4 <= capacity",
-            args![&booking.event, &booking.zone.show, &booking.zone.zone, booking.quantity],
+async fn read(db: &mut SqliteConnection, batch: &[NewBooking]) -> Outcome<Books> {
+    let zones = array(batch, |new| json!([new.booking.event, new.booking.zone.show, new.booking.zone.zone]));
+    let zones = db
+        .rows::<EventZoneRow>(
+            "SELECT z.event_id, z.show_id, z.id, z.capacity, z.taken, z.version FROM \
+             (SELECT DISTINCT value ->> 0 AS e, value ->> 1 AS s, value ->> 2 AS z FROM json_each($1)) w \
+             CROSS JOIN zones z ON z.event_id = w.e AND z.show_id = w.s AND z.id = w.z \
+             CROSS JOIN events e ON e.id = z.event_id AND NOT e.removed",
+            args![&zones],
         )
         .await?;
-    if counted != 1 {
-        return Err(Fault::Collision);
+    let buyers = array(batch, |new| json!([new.booking.event, new.booking.visitor]));
+    let buyers = db
+        .rows::<EventBuyerRow>(
+            "SELECT u.event_id, u.visitor_id, u.seats, u.version FROM \
+             (SELECT DISTINCT value ->> 0 AS e, value ->> 1 AS v FROM json_each($1)) w \
+             CROSS JOIN buyers u ON u.event_id = w.e AND u.visitor_id = w.v",
+            args![&buyers],
+        )
+        .await?;
+    Ok(Books {
+        kept: kept_answers(db, batch).await?,
+        passes: used_passes(db, batch).await?,
+        zones: decide::zones(zones)?,
+        buyers: decide::buyers(buyers)?,
+    })
+}
+
+async fn kept_answers(db: &mut SqliteConnection, batch: &[NewBooking]) -> Outcome<HashMap<usize, StoredAnswer>> {
+    let keys =
+        array(batch, |new| json!([new.key.visitor, new.key.route, new.key.key, new.booking.created_at.micros()]));
+    let rows = db
+        .rows::<KeptRow>(
+            "SELECT w.key AS place, i.body_hash, i.status, i.body FROM json_each($1) w \
+             CROSS JOIN idempotency i ON i.visitor_id = w.value ->> 0 AND i.route = w.value ->> 1 \
+             AND i.key = w.value ->> 2 AND i.expires_at > w.value ->> 3",
+            args![&keys],
+        )
+        .await?;
+    rows.into_iter().map(KeptRow::read).collect()
+}
+
+async fn used_passes(db: &mut SqliteConnection, batch: &[NewBooking]) -> Outcome<HashSet<String>> {
+    let passes = array(batch.iter().filter_map(|new| new.pass.as_ref()), |pass| json!(pass));
+    let sql = "SELECT b.pass_id AS id FROM json_each($1) w CROSS JOIN bookings b ON b.pass_id = w.value";
+    Ok(db.rows::<Id>(sql, args![&passes]).await?.into_iter().map(|row| row.id).collect())
+}
+
+/// The guard is in the statement: seats that are not there cannot be taken.
+async fn count_seats(db: &mut SqliteConnection, changes: &Changes) -> Outcome<()> {
+    for ((event, zone), change) in &changes.zones {
+        let sql = "UPDATE zones SET taken = taken + $4, version = version + $5 \
+                   WHERE event_id = $1 AND show_id = $2 AND id = $3 AND taken + $4 BETWEEN 0 AND capacity";
+        let args = args![event, &zone.show, &zone.zone, change.seats, change.versions];
+        if db.run(sql, args).await? != 1 {
+            return Err(Fault::Collision);
+        }
     }
+    let buyers = array(&changes.buyers, |((event, visitor), c)| json!([event, visitor, c.seats, c.versions]));
     db.run(
-        "INSERT INTO buyers (event_id, visitor_id, seats, version) VALUES ($1, $2, $3, 1) \
-         ON CONFLICT (event_id, visitor_id) DO UPDATE SET seats = seats + excluded.seats, version = version + 1",
-        args![&booking.event, &booking.visitor, booking.quantity],
+        "INSERT INTO buyers (event_id, visitor_id, seats, version) \
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each($1) WHERE TRUE \
+         ON CONFLICT (event_id, visitor_id) DO UPDATE SET seats = seats + excluded.seats, \
+         version = version + excluded.version",
+        args![&buyers],
     )
     .await?;
-    db.run(
-        "INSERT INTO bookings (id, event_id, show_id, zone_id, visitor_id, pass_id, quantity, unit_price_minor, status, \
-         created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'reserved', $9, $10)",
-        args![
-            &booking.id,
-            &booking.event,
-            &booking.zone.show,
-            &booking.zone.zone,
-            &booking.visitor,
-            pass.as_ref().map(PassId::as_str),
+    Ok(())
+}
+
+async fn insert_bookings(db: &mut SqliteConnection, done: &[&NewBooking]) -> Outcome<()> {
+    let rows = array(done, |new| {
+        let booking = &new.booking;
+        json!([
+            booking.id,
+            booking.event,
+            booking.zone.show,
+            booking.zone.zone,
+            booking.visitor,
+            new.pass.as_ref().map(PassId::as_str),
             booking.quantity,
             booking.unit_price.minor(),
-            booking.created_at,
-            booking.expires_at,
-        ],
+            booking.created_at.micros(),
+            booking.expires_at.micros(),
+        ])
+    });
+    db.run(
+        "INSERT INTO bookings (id, event_id, show_id, zone_id, visitor_id, pass_id, quantity, unit_price_minor, \
+         created_at, expires_at, status) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, \
+         value ->> 5, value ->> 6, value ->> 7, value ->> 8, value ->> 9, 'reserved' FROM json_each($1)",
+        args![&rows],
     )
     .await?;
+    Ok(())
+}
+
+/// Writes the first answers. A record that is there has run out: it would have been answered otherwise.
+async fn insert_answers(db: &mut SqliteConnection, done: &[&NewBooking]) -> Outcome<()> {
+    let rows = array(done, |new| {
+        let expires_at = new.booking.created_at.plus(IDEMPOTENCY_TTL).micros();
+        let (key, answer) = (&new.key, &new.answer);
+        json!([key.visitor, key.route, key.key, hex(&answer.body_hash), answer.status, answer.body, expires_at])
+    });
     db.run(
         "INSERT INTO idempotency (visitor_id, route, key, body_hash, status, body, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (visitor_id, route, key) DO UPDATE SET \
-         body_hash = excluded.body_hash, status = excluded.status, body = excluded.body, expires_at = excluded.expires_at",
-        args![
-            &key.visitor,
-            key.route,
-            &key.key,
-            answer.body_hash.to_vec(),
-            u32::from(answer.status),
-            &answer.body,
-            booking.created_at.plus(IDEMPOTENCY_TTL),
-        ],
+         SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, value ->> 6 \
+         FROM json_each($1) WHERE TRUE ON CONFLICT (visitor_id, route, key) DO UPDATE SET \
+         body_hash = excluded.body_hash, status = excluded.status, body = excluded.body, \
+         expires_at = excluded.expires_at",
+        args![&rows],
     )
     .await?;
     Ok(())
@@ -173,7 +188,7 @@ pub(super) async fn expire_due(db: &mut SqliteConnection, now: Timestamp, limit:
 }
 
 pub(super) async fn existing(db: &mut SqliteConnection, ids: &[BookingId]) -> Outcome<Vec<BookingId>> {
-    let wanted = serde_json::Value::from(ids.iter().map(BookingId::as_str).collect::<Vec<_>>()).to_string();
+    let wanted = array(ids, |id| json!(id));
     let sql = "SELECT id FROM bookings WHERE id IN (SELECT value FROM json_each($1))";
     let rows = db.rows::<Id>(sql, args![&wanted]).await?;
     rows.iter().map(|row| BookingId::parse(&row.id).map_err(|_| Fault::corrupt("booking"))).collect()

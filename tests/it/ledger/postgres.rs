@@ -59,6 +59,25 @@ async fn a_lock_that_is_never_let_go_costs_time_not_seats() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_comes_back_when_the_server_does() {
+    let url = fresh_database().await;
+    let ledger = open(&url, &PostgresSettings::default()).await;
+    put(&ledger, &[("z", 10)]).await;
+    let mut admin = PgConnection::connect(&url).await.expect("connect");
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::query(sql).execute(&mut admin).await.expect("terminate");
+    // Each connection that was lost is noticed at most once.
+    for _ in 0..9 {
+        match ledger.commit(&[new("b1", "ann", 1)]).await {
+            Ok(answers) => return assert!(is_done(&answers[0]), "{answers:?}"),
+            Err(error) => assert!(matches!(error, LedgerError::Unavailable(_)), "{error}"),
+        }
+    }
+    panic!("it does not come back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_would_rather_be_quick_is_overruled() {
     let url = fresh_database().await;
     let mut admin = PgConnection::connect(&url).await.expect("connect");
