@@ -47,14 +47,15 @@ local places = lookup('ZMSCORE', KEYS[2], 2, tonumber)
 local passes = lookup('HMGET', KEYS[3], 2, read_pass)
 local bought = lookup('HMGET', KEYS[9], 2, function(text) return tonumber(string.match(text, '^%d+')) end)
 local zones = lookup('HMGET', KEYS[6], 6, read_zone)
+local slots = lookup('ZMSCORE', KEYS[4], 2, tonumber)
 
-local STATES = { u = USED, v = VOID, x = EXPIRED, l = EXPIRED }
+local STATES = { u = USED, v = VOID }
 local function refuse(visitor, number, expires)
   if number < event.floor then return VOID end
   local pass, same = passes[visitor], nil
   if pass and pass.number == number then same = pass end
   if same and STATES[same.state] then return STATES[same.state] end
-  if (same and same.expires or expires) <= now then return EXPIRED end
+  if (same and same.expires or expires) <= now or (same and not slots[visitor]) then return EXPIRED end
   if same and same.state == 'b' then return BUSY end
   if (pass and pass.number > number) or (places[visitor] or 0) > number then return VOID end
 end
@@ -74,7 +75,7 @@ for at = 3, #ARGV, 7 do
     if number ~= '' then
       if not pass or pass.number ~= tonumber(number) then
         pass = { number = tonumber(number), admitted = tonumber(admitted), expires = expires }
-        passes[visitor], places[visitor] = pass, nil
+        passes[visitor], slots[visitor], places[visitor] = pass, expires, nil
         redis.call('ZREM', KEYS[2], visitor)
         redis.call('ZADD', KEYS[4], whole(expires), visitor)
         redis.call('ZREM', KEYS[5], visitor)

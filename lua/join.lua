@@ -8,6 +8,7 @@
 --   2 line
 --   3 joins
 --   4 passes
+--   5 active
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2.. visitor
@@ -56,7 +57,7 @@ for i, text in ipairs(passes) do
     answer(2, places[visitor].number, places[visitor].position, marked)
   elseif number then
     answer(2, number, redis.call('ZRANK', line, visitor) + 1, joined_at(joins, number))
-  elseif pass and is_good(pass, now) then
+  elseif pass and is_good(pass, now, KEYS[5], visitor) then
     answer(3, pass.number, pass.admitted, pass.expires)
   elseif closed then
     answer(5)

@@ -31,7 +31,7 @@ for i = 3, #ARGV, 2 do
     gone, code = gone + 1, 1
   else
     local pass = read_pass(redis.call('HGET', passes, visitor))
-    if pass and pass.number == number and pass.state == 'a' and pass.expires > now then
+    if pass and pass.number == number and pass.state == 'a' and is_good(pass, now, KEYS[4], visitor) then
       pass.state, code = 'v', 2
       redis.call('HSET', passes, visitor, pass_text(pass))
       redis.call('ZREM', KEYS[4], visitor)

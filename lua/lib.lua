@@ -1,9 +1,7 @@
 -- lib: what the scripts share. It stands in front of each of them and touches no key but those it is handed.
 -- Numbers are doubles here: whole up to 2^53. Lua's own tostring() keeps 14 digits only, so whatever is stored is
 -- formatted by whole() (or '%.17g' for the bucket's fraction of a microsecond).
-
 local UNKNOWN_EVENT, BAD_ARGUMENTS = -1, -2
-
 -- The time in microseconds: the caller's, or the store's own when the caller gives none.
 local function clock(given)
   if given ~= '' then return tonumber(given) end
@@ -12,7 +10,6 @@ local function clock(given)
 end
 
 local function whole(number) return string.format('%.0f', number) end
-
 local FIELDS = { 'version', 'floor', 'rate', 'max_active', 'pass_ttl', 'max_queue', 'max_per_user', 'opens_at', 'next',
   'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'state' }
 
@@ -56,8 +53,9 @@ local function joined_at(joins, number)
   return mark and tonumber(string.match(mark, ':(.+)$')) or 0
 end
 
--- A pass is "number state admitted_at expires_at[ booking]". States: a active, b busy (in use by the booking), l lapsed
--- (in use, but its slot is gone: it ran out), u used, x expired, v void (given back).
+-- A pass is "number state admitted_at expires_at[ booking]". States: a active, b busy (in use by the booking), u used,
+-- v void (given back). One that is active or busy has a slot as long as its visitor is in the active set; the sweep takes
+-- the slot, and with it the pass, without touching the record.
 local function read_pass(text)
   if not text then return nil end
   local number, state, admitted, expires, booking = string.match(text, '^(%d+) (%a) (-?%d+) (-?%d+) ?(.*)$')
@@ -72,7 +70,9 @@ local function pass_text(pass)
 end
 
 -- Whether a pass is out: neither used, given back nor run out.
-local function is_good(pass, now) return (pass.state == 'a' or pass.state == 'b') and pass.expires > now end
+local function is_good(pass, now, active, visitor)
+  return (pass.state == 'a' or pass.state == 'b') and pass.expires > now and redis.call('ZSCORE', active, visitor)
+end
 
 -- A zone is "capacity taken version held".
 local function read_zone(text)

@@ -5,6 +5,7 @@
 --   2 line
 --   3 joins
 --   4 passes
+--   5 active
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2.. visitor
@@ -38,7 +39,7 @@ for i, text in ipairs(passes) do
     answer(5, 0, 0, 0)
   elseif pass.state == 'u' then
     answer(3, pass.number, pass.admitted, pass.expires)
-  elseif is_good(pass, now) then
+  elseif is_good(pass, now, KEYS[5], ARGV[i + 1]) then
     answer(2, pass.number, pass.admitted, pass.expires)
   else
     answer(4, pass.number, pass.admitted, pass.expires)

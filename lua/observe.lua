@@ -58,7 +58,7 @@ for _ = 1, tonumber(ARGV[3]) do
   at = at + 3
 end
 
--- A pass that the booking has in use becomes used (u), or good again: active (a), or expired (x) if its slot is gone.
+-- A pass that the booking has in use becomes used (u), or active again (a); if its slot is gone, that means expired.
 local function resolve(visitor, number, booking, settled)
   local pass = read_pass(redis.call('HGET', KEYS[2], visitor))
   if not pass or pass.number ~= number or pass.booking ~= booking then return end
@@ -67,7 +67,7 @@ local function resolve(visitor, number, booking, settled)
     redis.call('ZADD', KEYS[4], whole(pass.expires + ended_ttl), visitor)
     pass.state = 'u'
   else
-    pass.state = pass.state == 'b' and 'a' or 'x'
+    pass.state = 'a'
   end
   pass.booking = nil
   redis.call('HSET', KEYS[2], visitor, pass_text(pass))

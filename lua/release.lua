@@ -28,23 +28,19 @@ local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end
 local now, batch, ended_ttl, place_ttl = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local function due(key) return redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, batch) end
-
-local expired = due(active)
+-- The passes keep their records as they are: one whose visitor is not among the active ones has run out.
+local expired = redis.call('ZRANGEBYSCORE', active, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, batch)
 if #expired > 0 then
-  local records, over = {}, {}
-  for i, text in ipairs(redis.call('HMGET', passes, unpack(expired))) do
-    local pass = read_pass(text)
-    pass.state = pass.state == 'b' and 'l' or 'x'
-    records[2 * i - 1], records[2 * i] = expired[i], pass_text(pass)
-    over[2 * i - 1], over[2 * i] = whole(pass.expires + ended_ttl), expired[i]
+  local over, visitors = {}, {}
+  for i = 1, #expired, 2 do
+    over[i], over[i + 1] = whole(expired[i + 1] + ended_ttl), expired[i]
+    visitors[#visitors + 1] = expired[i]
   end
-  redis.call('HSET', passes, unpack(records))
   redis.call('ZADD', ended, unpack(over))
-  redis.call('ZREM', active, unpack(expired))
+  redis.call('ZREM', active, unpack(visitors))
 end
 
-local old = due(ended)
+local old = redis.call('ZRANGEBYSCORE', ended, '-inf', whole(now), 'LIMIT', 0, batch)
 if #old > 0 then
   redis.call('HDEL', passes, unpack(old))
   redis.call('ZREM', ended, unpack(old))

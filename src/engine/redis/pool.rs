@@ -1,32 +1,50 @@
 //! Connections: a bounded pool, and one round trip a script call.
 //!
-//! The pool's connections are multiplexed ones, which do not heal by themselves: after a broken pipe each of them fails
-//! for ever, and after a failover they talk to a replica. So a connection that failed is marked and not put back, and the
-//! next call opens a new one, which looks up the address again.
+//! The pool hands out slots rather than open connections, because it keeps the reason of a failed connection to itself and
+//! lets its borrowers wait out their time. The borrower of a slot connects it, and hears at once why that fails. A
+//! connection that failed is dropped (multiplexed ones do not heal, and after a failover they lead to a replica), and the
+//! next borrower connects the slot again, which looks up the address again.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::RedisConnectionManager;
+use bb8_redis::bb8::ManageConnection;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::RedisSettings;
 use super::scripts::Script;
-use crate::engine::{EngineError, Result};
+use crate::engine::EngineError;
 
-/// A pooled connection, and whether it may be used again.
-pub struct Connection {
-    link: MultiplexedConnection,
-    broken: bool,
-}
-
-/// Opens connections for the pool.
+/// Opens connections.
 #[derive(Debug)]
-pub struct Manager {
+struct Connector {
     inner: RedisConnectionManager,
     connect_timeout: Duration,
     response_timeout: Duration,
 }
+
+impl Connector {
+    async fn open(&self) -> RedisResult<MultiplexedConnection> {
+        let late = |_| RedisError::from((ErrorKind::Io, "connecting took too long"));
+        let mut link = tokio::time::timeout(self.connect_timeout, self.inner.connect()).await.map_err(late)??;
+        link.set_response_timeout(self.response_timeout);
+        Ok(link)
+    }
+}
+
+/// One slot of the pool.
+pub struct Connection {
+    connector: Arc<Connector>,
+    /// `None` before the first use and after a failure.
+    link: Option<MultiplexedConnection>,
+}
+
+/// Makes the slots of the pool.
+#[derive(Debug)]
+pub struct Manager(Arc<Connector>);
 
 /// The pool of an engine.
 pub type Pool = bb8::Pool<Manager>;
@@ -35,12 +53,12 @@ pub type Pool = bb8::Pool<Manager>;
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// A pool that opens its connections when they are first needed.
-pub fn pool(settings: &RedisSettings) -> Result<Pool> {
+pub fn pool(settings: &RedisSettings) -> Result<Pool, EngineError> {
     // The error is not passed on: it may quote the URL, and with it the password.
     let unreadable = |_: RedisError| EngineError::Unavailable("the Redis URL cannot be read".into());
     let info = settings.url.as_str().into_connection_info().map_err(unreadable)?;
     let tcp = info.tcp_settings().clone().set_nodelay(true);
-    let manager = Manager {
+    let connector = Connector {
         inner: RedisConnectionManager::new(info.set_tcp_settings(tcp)).map_err(unreadable)?,
         connect_timeout: settings.connect_timeout,
         response_timeout: settings.response_timeout,
@@ -48,36 +66,32 @@ pub fn pool(settings: &RedisSettings) -> Result<Pool> {
     Ok(Pool::builder()
         .max_size(settings.pool_size.max(1))
         .test_on_check_out(false) // a PING for each borrowing would halve the throughput
-        .retry_connection(false) // a store that refuses is answered for at once; the next call tries again
         .connection_timeout(settings.connect_timeout.saturating_add(settings.response_timeout))
         .idle_timeout(IDLE_TIMEOUT)
-        .build_unchecked(manager))
+        .build_unchecked(Manager(Arc::new(connector))))
 }
 
-impl bb8::ManageConnection for Manager {
+impl ManageConnection for Manager {
     type Connection = Connection;
-    type Error = RedisError;
+    type Error = Infallible;
 
-    async fn connect(&self) -> RedisResult<Connection> {
-        let late = |_| RedisError::from((ErrorKind::Io, "connecting took too long"));
-        let mut link = tokio::time::timeout(self.connect_timeout, self.inner.connect()).await.map_err(late)??;
-        link.set_response_timeout(self.response_timeout);
-        Ok(Connection { link, broken: false })
+    async fn connect(&self) -> Result<Connection, Infallible> {
+        Ok(Connection { connector: Arc::clone(&self.0), link: None })
     }
 
-    async fn is_valid(&self, connection: &mut Connection) -> RedisResult<()> {
-        self.inner.is_valid(&mut connection.link).await
+    async fn is_valid(&self, _: &mut Connection) -> Result<(), Infallible> {
+        Ok(())
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.broken
+    fn has_broken(&self, _: &mut Connection) -> bool {
+        false
     }
 }
 
 /// Borrows a connection.
-pub async fn borrow(pool: &Pool) -> Result<bb8::PooledConnection<'_, Manager>> {
+pub async fn borrow(pool: &Pool) -> Result<bb8::PooledConnection<'_, Manager>, EngineError> {
     pool.get().await.map_err(|error| match error {
-        bb8::RunError::User(error) => unavailable(&error),
+        bb8::RunError::User(never) => match never {},
         bb8::RunError::TimedOut => EngineError::Unavailable("no connection was free in time".into()),
     })
 }
@@ -87,19 +101,30 @@ fn unavailable(error: &RedisError) -> EngineError {
 }
 
 impl Connection {
-    /// Sends one command.
+    /// Sends one command, on a new connection if there is none.
     pub async fn send(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
-        let answer = self.link.send_packed_command(command).await.and_then(Value::extract_error);
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => none.insert(self.connector.open().await?),
+        };
+        let answer = link.send_packed_command(command).await.and_then(Value::extract_error);
         if let Err(error) = &answer {
             // READONLY: the connection leads to a replica since a failover.
             let moved = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
-            self.broken |= moved || error.is_io_error() || error.is_unrecoverable_error();
+            if moved || error.is_io_error() || error.is_unrecoverable_error() {
+                self.link = None;
+            }
         }
         answer
     }
 
     /// Runs a script by its digest, and by its text where the store does not have it (yet, or any more).
-    pub async fn run(&mut self, script: &Script, keys: &[String], arguments: &[Argument<'_>]) -> Result<Value> {
+    pub async fn run(
+        &mut self,
+        script: &Script,
+        keys: &[String],
+        arguments: &[Argument<'_>],
+    ) -> Result<Value, EngineError> {
         let by_digest = command("EVALSHA", script.sha(), keys, arguments);
         let answer = match self.send(&by_digest).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
