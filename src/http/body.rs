@@ -64,7 +64,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpProblem> {
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        let field = if path == "." { String::new() } else { format!("{path}: ") };
+        // What is not JSON at all has no field to name.
+        let field = if inner.is_data() && path != "." { format!("{path}: ") } else { String::new() };
         Problem::invalid(format!("{field}{inner}."))
     })?;
     json.end().map_err(|_| Problem::invalid("There is more after the JSON body."))?;
