@@ -96,7 +96,7 @@ fn op() -> impl Strategy<Value = Op> {
     );
     prop_oneof![
         6 => select(steps).prop_map(Op::Step),
-        1 => select(back).prop_map(Op::Step),
+        2 => select(back).prop_map(Op::Step),
         2 => rules(),
         2 => (0..60_u64, 0..20_u64).prop_map(|(start, length)| Op::Grant(start, start + length)),
         8 => vec(visitor(), 0..4).prop_map(Op::Join),
