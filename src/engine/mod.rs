@@ -23,6 +23,24 @@
 //! The ledger counts each zone's seats itself and numbers every change of the count. The engine only ever replaces a tally
 //! by one with a higher version, so answers may arrive in any order or twice, a rebuild can run while sales go on, and a
 //! hold that is counted in both for a moment errs on the side of "fewer seats left".
+//!
+//! # Small cases
+//! * A visitor in line is told of the place, whatever became of an earlier pass. A pass in use is still a good pass to
+//!   `join` and `locate`, keeps its slot, and cannot be given back.
+//! * A pass that ran out is expired to every method and frees its slot, swept or not. Once the sweep took the slot it stays
+//!   expired, even if the clock is set back. If it is in use then, the booking may still settle it (used) or undo it (expired).
+//! * A claim checks: booking held already → `Held`; number below the floor → `PassVoid`; the record of the same number (used,
+//!   given back, ran out, in use); the expiry; a record or a place of the same visitor with a larger number → `PassVoid`; then
+//!   the limit, the zone, the seats. Only `Held` changes anything.
+//! * A pass without a record, or with a record of a smaller number in whatever state, is taken at its word: it becomes the
+//!   visitor's record and takes a slot (over `max_active` if need be: it is out), and the visitor's place in line, which
+//!   cannot be a later one, is given up without counting as left.
+//! * A hold settles or undoes a pass only while that pass names its booking. `settled` goes before `undone`, and both after the
+//!   tallies. A zone that was forgotten and comes back starts with nothing held.
+//! * A floor never sinks. Places that a raised floor empties do not count as left. Numbers below it are left out of the blocks.
+//! * Tokens are saved up while a queue is paused or full, as ever up to one burst; `remove` of an unknown event is no error.
+//! * A place is dropped when its join mark is older than [`PLACE_TTL`], the marks in order of numbers: after a clock that
+//!   was set back a place may live as much longer, never shorter.
 
 use std::time::Duration;
 
@@ -307,7 +325,7 @@ pub trait Engine: Send + Sync {
     /// beyond every number known so far, or comes while there is a spare, is ignored.
     async fn grant_numbers(&self, event: &EventId, block: NumberBlock) -> Result<NumbersLeft>;
 
-    /// Forgets the event.
+    /// Forgets the event. Not knowing it is no error.
     async fn remove(&self, event: &EventId) -> Result<()>;
 
     /// Gives each visitor a place, in the order of the batch. A visitor who has one, or a good pass, gets that; one whose

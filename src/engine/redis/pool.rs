@@ -2,11 +2,13 @@
 //!
 //! The pool hands out slots rather than open connections, because it keeps the reason of a failed connection to itself and
 //! lets its borrowers wait out their time. The borrower of a slot connects it, and hears at once why that fails. A
-//! connection that failed is dropped (multiplexed ones do not heal, and after a failover they lead to a replica), and the
-//! next borrower connects the slot again, which looks up the address again.
+//! connection that failed is dropped (multiplexed ones do not heal, and after a failover they lead to a replica), and all
+//! that are as old with it, so that a store that restarted costs one failed call and not one a slot. The next borrower
+//! connects its slot again, which looks up the address again.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bb8_redis::RedisConnectionManager;
@@ -24,6 +26,8 @@ struct Connector {
     inner: RedisConnectionManager,
     connect_timeout: Duration,
     response_timeout: Duration,
+    /// Grows when a connection breaks. Connections of an earlier age are not used any more.
+    age: AtomicU64,
 }
 
 impl Connector {
@@ -38,8 +42,8 @@ impl Connector {
 /// One slot of the pool.
 pub struct Connection {
     connector: Arc<Connector>,
-    /// `None` before the first use and after a failure.
-    link: Option<MultiplexedConnection>,
+    /// With its age. `None` before the first use and after a failure.
+    link: Option<(u64, MultiplexedConnection)>,
 }
 
 /// Makes the slots of the pool.
@@ -62,6 +66,7 @@ pub fn pool(settings: &RedisSettings) -> Result<Pool, EngineError> {
         inner: RedisConnectionManager::new(info.set_tcp_settings(tcp)).map_err(unreadable)?,
         connect_timeout: settings.connect_timeout,
         response_timeout: settings.response_timeout,
+        age: AtomicU64::new(0),
     };
     Ok(Pool::builder()
         .max_size(settings.pool_size.max(1))
@@ -103,16 +108,22 @@ fn unavailable(error: &RedisError) -> EngineError {
 impl Connection {
     /// Sends one command, on a new connection if there is none.
     pub async fn send(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
-        let link = match &mut self.link {
-            Some(link) => link,
-            none => none.insert(self.connector.open().await?),
+        let age = self.connector.age.load(Ordering::Relaxed);
+        let link = match self.link.take() {
+            Some((of, link)) if of == age => self.link.insert((age, link)),
+            _ => self.link.insert((age, self.connector.open().await?)),
         };
-        let answer = link.send_packed_command(command).await.and_then(Value::extract_error);
+        let answer = link.1.send_packed_command(command).await.and_then(Value::extract_error);
         if let Err(error) = &answer {
             // READONLY: the connection leads to a replica since a failover.
             let moved = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
             if moved || error.is_io_error() || error.is_unrecoverable_error() {
                 self.link = None;
+                if !error.is_timeout() {
+                    // Only the first to notice ends the age; a slow answer says nothing of the other connections.
+                    let ages = &self.connector.age;
+                    let _ = ages.compare_exchange(age, age + 1, Ordering::Relaxed, Ordering::Relaxed);
+                }
             }
         }
         answer

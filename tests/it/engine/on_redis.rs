@@ -89,15 +89,24 @@ async fn an_emptied_store_knows_no_event_until_it_is_put_again() {
 
 #[tokio::test]
 async fn a_store_that_was_away_is_used_again() {
-    let (server, engine) = alone(&[]);
-    engine.ping().await.expect("it answers");
+    let (mut server, engine) = alone(&[]);
     let port = server.port();
-    drop(server);
-    for _ in 0..3 {
-        assert!(matches!(engine.ping().await, Err(EngineError::Unavailable(_))));
+    for used_meanwhile in [true, false] {
+        let pings = (0..4).map(|_| engine.ping()); // on as many connections
+        assert!(futures_util::future::join_all(pings).await.iter().all(Result::is_ok));
+        drop(server);
+        if used_meanwhile {
+            for _ in 0..3 {
+                assert!(matches!(engine.ping().await, Err(EngineError::Unavailable(_))));
+            }
+        }
+        server = RedisServer::start_on(port, &[]);
+        let mut failed = 0;
+        for _ in 0..8 {
+            failed += u32::from(engine.ping().await.is_err());
+        }
+        assert!(failed <= u32::from(!used_meanwhile), "{failed} calls failed after the restart");
     }
-    let _server = RedisServer::start_on(port, &[]);
-    engine.ping().await.expect("the broken connection was not put back");
     assert!(matches!(engine.counters(&event(), at(0.0)).await, Err(EngineError::UnknownEvent)));
 }
 

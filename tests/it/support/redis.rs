@@ -45,7 +45,7 @@ impl RedisServer {
         let found = std::process::Command::new("redis-server").arg("--version").output();
         assert!(found.is_ok(), "redis-server is missing: install Debian's `redis-server`");
 
-        let dir = std::env::temp_dir().join(format!("usher-redis-{}-{port}", std::process::id()));
+        let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{port}"));
         std::fs::create_dir_all(&dir).expect("a directory for the server");
         let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
         let mut arguments = vec!["--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
