@@ -222,8 +222,11 @@ impl Application {
     /// When the server breaks down.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> std::io::Result<()> {
         let handle = self.server.handle();
-        let server = tokio::spawn(self.server);
-        stop.await;
+        let mut server = tokio::spawn(self.server);
+        tokio::select! {
+            () = stop => {}
+            ended = &mut server => return ended.map_err(std::io::Error::other)?,
+        }
         tracing::info!("stopping: streams end, requests under way are finished");
         self.closing.send_replace(true);
         handle.stop(true).await;

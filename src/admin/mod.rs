@@ -93,7 +93,7 @@ impl Admin {
         self.refuse_below_held(id, spec).await?;
         let now = self.clock.now();
         let put = self.ledger.put_event(id, spec, actor, now).await.map_err(ledger_problem)?;
-        self.catalogue.refresh(now).await?;
+        self.put_in_force(now).await?;
         Ok(put)
     }
 
@@ -119,7 +119,7 @@ impl Admin {
     pub async fn patch(&self, id: &EventId, patch: &PolicyPatch, actor: &Actor) -> Result<Event, Problem> {
         let now = self.clock.now();
         let event = self.ledger.patch_policy(id, patch, actor, now).await.map_err(ledger_problem)?;
-        self.catalogue.refresh(now).await?;
+        self.put_in_force(now).await?;
         Ok(event)
     }
 
@@ -131,7 +131,15 @@ impl Admin {
     pub async fn remove(&self, id: &EventId, actor: &Actor) -> Result<(), Problem> {
         let now = self.clock.now();
         self.ledger.remove_event(id, actor, now).await.map_err(ledger_problem)?;
-        self.catalogue.refresh(now).await
+        self.put_in_force(now).await
+    }
+
+    /// What was written to the ledger is put in force before it is answered. If that fails, every instance goes on trying.
+    async fn put_in_force(&self, now: Timestamp) -> Result<(), Problem> {
+        self.catalogue.refresh(now).await.map_err(|problem| Problem {
+            detail: "The change is written; it comes into force as soon as the queue's store answers.".to_owned(),
+            ..problem
+        })
     }
 
     /// Empties the line and makes every pass void. Bookings stay.
@@ -141,7 +149,7 @@ impl Admin {
     pub async fn reset(&self, id: &EventId, actor: &Actor) -> Result<Event, Problem> {
         let now = self.clock.now();
         let event = self.ledger.reset_event(id, actor, now).await.map_err(ledger_problem)?;
-        self.catalogue.refresh(now).await?;
+        self.put_in_force(now).await?;
         Ok(event)
     }
 

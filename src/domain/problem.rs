@@ -131,11 +131,11 @@ impl Problem {
         }
     }
 
-    /// A store that did not answer, with the cause for the log. Nothing was changed, or what was changed undoes itself.
+    /// A store that did not answer, with the cause for the log. Every request can be sent again without harm.
     pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self {
             cause: Some(cause.into()),
-            ..Self::new(Code::StoreUnavailable, "Nothing was changed. Try again after the time in Retry-After.")
+            ..Self::new(Code::StoreUnavailable, "It is safe to send the request again after the time in Retry-After.")
         }
     }
 
