@@ -91,7 +91,7 @@ pub async fn not_found() -> Answer<HttpResponse> {
 }
 
 /// For a path that is there, but not with this method.
-pub async fn method_not_allowed(request: HttpRequest, methods: &'static str) -> Answer<HttpResponse> {
+pub fn method_not_allowed(request: &HttpRequest, methods: &'static str) -> Answer<HttpResponse> {
     let problem =
         Problem::new(Code::MethodNotAllowed, format!("{} does not work here, but {methods}.", request.method()));
     Err(HttpProblem { problem, headers: vec![(header::ALLOW, HeaderValue::from_static(methods))] })

@@ -1,5 +1,8 @@
 //! The HTTP door: thin handlers that extract, call one service and map the answer.
 
+use std::future::ready;
+
+use actix_web::HttpRequest;
 use actix_web::web::{self, ServiceConfig};
 use tracing_actix_web::TracingLogger;
 
@@ -39,7 +42,8 @@ pub fn routes(config: &mut ServiceConfig) {
 
 /// A path, and the methods it takes: others are told which.
 fn at(path: &str, methods: &'static str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(move |request| error::method_not_allowed(request, methods)))
+    web::resource(path)
+        .default_service(web::to(move |request: HttpRequest| ready(error::method_not_allowed(&request, methods))))
 }
 
 fn traced(config: &mut ServiceConfig) {
