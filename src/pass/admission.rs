@@ -13,8 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
+use super::error::KeyError;
 use super::jwt;
-use super::keys::KeyError;
 use crate::domain::id::MAX_ID_LEN;
 use crate::domain::{EventId, PassId, Timestamp, VisitorId};
 use crate::engine::{Admission, ClaimedPass};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::PASS_TYPE;
+use super::error::KeyError;
 use super::jwt::{LEEWAY_SECONDS, Verifier};
-use super::keys::KeyError;
 use crate::config::AuthSettings;
 use crate::domain::{Timestamp, VisitorId};
 
