@@ -121,6 +121,8 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use std::path::PathBuf;
+
     use super::*;
     use crate::config::from_pairs;
     use crate::domain::{EventId, Timestamp, VisitorId};
