@@ -120,11 +120,21 @@ impl FromRequest for Caller {
         };
         let caller = Self::read(request, state);
         let who = caller.as_ref().ok().and_then(Self::identity);
-        if let Err(limited) = state.limits.check(request, state, who) {
-            return ready(Err(limited));
-        }
-        ready(caller.map_err(HttpProblem::from))
+        ready(count(request, state, who).and(caller.map_err(HttpProblem::from)))
     }
+}
+
+/// Counts the request against the caller's rate limit. A valid pass lifts the limit; it is verified only for those over it,
+/// because a signature costs more than a count.
+fn count(request: &HttpRequest, state: &State, who: Option<&VisitorId>) -> Result<(), HttpProblem> {
+    let counted = match who {
+        Some(visitor) => state.limits.count_visitor(visitor),
+        None => state.proxies.client(request).map_or(Ok(()), |address| state.limits.count_address(address)),
+    };
+    counted.or_else(|limited| {
+        let good = pass(request).is_some_and(|token| state.passes.verify(&token, state.clock.now()).is_ok());
+        if good { Ok(()) } else { Err(limited) }
+    })
 }
 
 /// The token of an `Authorization: Bearer` header.

@@ -1,16 +1,14 @@
 //! Rate limits: per visitor where one is known, else per client address; off for a caller that holds a valid pass.
 
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{Quota, RateLimiter, state::keyed::DashMapStateStore};
 
-use super::caller::pass;
 use super::error::{HttpProblem, whole_seconds};
-use super::state::State;
 use crate::domain::{Code, Problem, VisitorId};
 
 /// Callers are counted in so many buckets, chosen by a keyed hash: what is remembered is bounded, at the price that two
@@ -87,20 +85,14 @@ impl Limits {
         }
     }
 
-    /// Counts the request of a caller.
-    pub fn check(&self, request: &HttpRequest, state: &State, who: Option<&VisitorId>) -> Result<(), HttpProblem> {
-        let counted = match who {
-            Some(visitor) => self.visitor.as_ref().map_or(Ok(()), |limit| limit.check(visitor, &self.clock)),
-            None => match (&self.address, state.proxies.client(request)) {
-                (Some(limit), Some(address)) => limit.check(address, &self.clock),
-                _ => Ok(()),
-            },
-        };
-        counted.or_else(|limited| {
-            // Verified only for those over the limit: a signature costs more than a count.
-            let good = pass(request).is_some_and(|token| state.passes.verify(&token, state.clock.now()).is_ok());
-            if good { Ok(()) } else { Err(limited) }
-        })
+    /// Counts a request of a visitor who is known.
+    pub fn count_visitor(&self, visitor: &VisitorId) -> Result<(), HttpProblem> {
+        self.visitor.as_ref().map_or(Ok(()), |limit| limit.check(visitor, &self.clock))
+    }
+
+    /// Counts a request of somebody of whom only the address is known.
+    pub fn count_address(&self, address: IpAddr) -> Result<(), HttpProblem> {
+        self.address.as_ref().map_or(Ok(()), |limit| limit.check(address, &self.clock))
     }
 
     /// Forgets callers who have been quiet; run now and then.
