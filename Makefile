@@ -1,0 +1,20 @@
+# What can be run here. The work is done by cargo and by the scripts beside this file.
+
+.DEFAULT_GOAL := help
+.PHONY: help test check load
+
+help: ## List what can be run
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## Run every test, on real Redis and Postgres (installed if they are missing)
+	scripts/install-stores
+	cargo test --locked
+
+check: ## Formatting, lints, documentation, licences
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	scripts/licences
+
+load: ## Run the k6 flows on private Redis, Postgres and two instances
+	scripts/load
