@@ -1,5 +1,6 @@
 // What the load scripts share: where the service is, what there is to book, who the visitors are, and the calls.
 
+import exec from 'k6/execution';
 import http from 'k6/http';
 import { check, sleep } from 'k6';
 import { SharedArray } from 'k6/data';
@@ -52,11 +53,11 @@ export function firstEvent() {
   return catalogue[0].id;
 }
 
-// The headers of this iteration's visitor: every iteration is another one, as long as there are tokens.
+// The headers of this iteration's visitor: every iteration of a run is another one, as long as there are tokens.
 export function visitor() {
   const headers = { 'Content-Type': 'application/json' };
   if (tokens.length > 0) {
-    headers.Authorization = `Bearer ${tokens[(__VU * 104729 + __ITER) % tokens.length].token}`;
+    headers.Authorization = `Bearer ${tokens[exec.scenario.iterationInTest % tokens.length].token}`;
   }
   return headers;
 }
