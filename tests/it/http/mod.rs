@@ -24,4 +24,6 @@ macro_rules! on_every_setup {
     };
 }
 
+mod callers;
 mod line;
+mod rate;
