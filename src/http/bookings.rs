@@ -173,7 +173,7 @@ pub async fn reserve(
         zone: ZoneKey { show: body.show_id, zone: body.zone_id },
         quantity: body.quantity,
         unit_price: body.unit_price,
-        pass: pass(&request).or(body.queue_pass),
+        pass: pass(&request).or(body.queue_pass).filter(|text| !text.is_empty()),
         key: key.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
     };
     let answer = state.bookings.reserve(asked).await?;

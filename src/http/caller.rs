@@ -145,9 +145,10 @@ pub fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(malformed()) }
 }
 
-/// The pass that was sent in the header.
+/// The pass that was sent in the header. An empty one is none.
 pub fn pass(request: &HttpRequest) -> Option<String> {
-    request.headers().get(PASS_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    let value = request.headers().get(PASS_HEADER).filter(|value| !value.is_empty())?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn cookies(request: &HttpRequest) -> impl Iterator<Item = &str> {

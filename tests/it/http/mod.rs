@@ -25,5 +25,7 @@ macro_rules! on_every_setup {
 }
 
 mod callers;
+mod desk;
 mod line;
+mod passes;
 mod rate;

@@ -32,6 +32,8 @@ pub enum Setup {
 pub struct World {
     pub instances: Vec<Instance>,
     pub client: reqwest::Client,
+    /// What every instance was started with.
+    pub settings: Settings,
     scratch: Scratch,
 }
 
@@ -157,7 +159,7 @@ impl World {
             instances.push(Instance::start(&settings).await);
         }
         let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
-        Self { instances, client, scratch }
+        Self { instances, client, settings, scratch }
     }
 
     /// The URL of a path below `/api/v1` on instance `at` (counted round, so any number will do).
