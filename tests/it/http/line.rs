@@ -2,6 +2,8 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use usher::domain::Clock;
+use usher::domain::time::SystemClock;
 
 use crate::support::usher::{Reply, Setup, World, user_token};
 
@@ -256,15 +258,14 @@ async fn the_states_of_a_queue(setup: Setup) {
     world.join(1, "e").await.expect_problem(409, "QUEUE_NOT_OPEN");
     assert_eq!(world.position(1, "e", &early).await.expect(200)["position"], 1, "those inside keep their places");
 
-    use usher::domain::Clock;
-    let opens = usher::domain::time::SystemClock.now().plus(std::time::Duration::from_secs(2)).to_string();
+    let opens = SystemClock.now().plus(std::time::Duration::from_secs(2)).to_string();
     patch(&world, "e", json!({ "state": "lobby", "opens_at": opens })).await;
     let late = ticket(&world.join(0, "e").await);
     assert_eq!(world.position(0, "e", &early).await.expect(200)["state"], "waiting", "a lobby lets nobody in");
     world.eventually(1, "/queue/status/e", |reply| reply.json()["state"] == "lobby").await;
     world.pass(0, "e", &early).await;
     world.pass(1, "e", &late).await;
-    assert!(usher::domain::time::SystemClock.now().to_string() >= opens, "nobody went in before the time");
+    assert!(SystemClock.now().to_string() >= opens, "nobody went in before the time");
     world.eventually(1, "/queue/status/e", |reply| reply.json()["state"] == "open").await;
 }
 

@@ -26,6 +26,9 @@ macro_rules! on_every_setup {
 
 mod callers;
 mod desk;
+mod errors;
 mod line;
+mod operators;
 mod passes;
 mod rate;
+mod stream;
