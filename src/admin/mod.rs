@@ -243,9 +243,8 @@ impl Admin {
         let (mut zones, mut changes) = (0, Vec::new());
         for live in self.catalogue.all() {
             let id = &live.event.id;
-            self.stock(id).await?;
             zones += live.event.zones().count();
-            changes.extend(self.catalogue.sync_stock(&live.event, now).await?.into_iter().map(|change| {
+            changes.extend(self.catalogue.put_in_force(&live.event, now).await?.into_iter().map(|change| {
                 let ZoneKey { show, zone } = change.zone;
                 ZoneChange {
                     event_id: id.clone(),

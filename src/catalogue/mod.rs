@@ -135,15 +135,17 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Puts an event's rules, numbers and inventory in force; the same at start, after a change, and when the store came
-    /// back empty.
-    async fn put_in_force(&self, event: &Event, now: Timestamp) -> Result<(), Problem> {
+    /// Puts an event's rules, numbers and inventory in force, and says which zones that changed. The same at start, after a
+    /// change, when the store came back empty, and when an operator asks for it: what is in force already stays.
+    ///
+    /// # Errors
+    /// When a store cannot be reached.
+    pub async fn put_in_force(&self, event: &Event, now: Timestamp) -> Result<Vec<StockChange>, Problem> {
         let rules =
             EventRules { version: event.version, policy: event.spec.queue.clone(), number_floor: event.number_floor };
         let left = self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)?;
         self.top_up_numbers(&event.id, left).await?;
-        self.sync_stock(event, now).await?;
-        Ok(())
+        self.sync_stock(event, now).await
     }
 
     /// Brings an event back that the engine does not know: its store came back empty.
@@ -153,7 +155,7 @@ impl Catalogue {
     pub async fn restore(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
         let live = self.find(id)?;
         tracing::warn!(event_id = %id, "the engine did not know the event: putting it in force again");
-        self.put_in_force(&live.event, now).await
+        self.put_in_force(&live.event, now).await.map(drop)
     }
 
     /// Fetches the next block of numbers when few are left.
