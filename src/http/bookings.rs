@@ -201,8 +201,10 @@ pub async fn confirm(
     let visitor = visitor(&state, &request, &caller)?;
     let body = optional_body(&request, payload).await?;
     let payment = body.payment_id.as_deref();
-    if payment.is_some_and(|text| !(1..=128).contains(&text.len()) || text.chars().any(char::is_control)) {
-        return Err(Problem::invalid("payment_id must be 1 to 128 characters.").into());
+    if payment.is_some_and(|text| !(1..=128).contains(&text.chars().count()) || text.chars().any(char::is_control)) {
+        return Err(
+            Problem::invalid("payment_id must be 1 to 128 characters, none of them a control character.").into()
+        );
     }
     let booking = state.bookings.confirm(&id, &visitor, payment).await?;
     Ok(HttpResponse::Ok().json(ConfirmView {
