@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{Catalogue, ledger_problem};
+use crate::catalogue::{Catalogue, engine_problem, ledger_problem};
 use crate::coalesce::{Bounds, Coalescer};
 use crate::domain::{Booking, BookingId, BookingStatus, Clock, Code, EventId, Problem, VisitorId};
 use crate::engine::{BuyerTally, Claim, Claimed, Engine, EngineError, LedgerNews, ZoneTally};
@@ -151,8 +151,13 @@ impl Bookings {
     }
 
     async fn tell_all(&self, event: &EventId, news: &LedgerNews) {
-        if let Err(error) = self.engine.observe(event, news, self.clock.now()).await {
-            tracing::warn!(event_id = %event, %error, "the engine did not hear of a change in the ledger; the next rebuild tells it");
+        let told = match self.engine.observe(event, news, self.clock.now()).await {
+            // The store came back empty: what it is told now comes from the ledger as it stands, with this news in it.
+            Err(EngineError::UnknownEvent) => self.catalogue.restore(event, self.clock.now()).await,
+            told => told.map(drop).map_err(engine_problem),
+        };
+        if let Err(error) = told {
+            tracing::warn!(event_id = %event, %error, cause = ?error.cause, "the engine did not hear of a change in the ledger; the next rebuild tells it");
         }
     }
 }

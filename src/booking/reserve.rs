@@ -12,12 +12,12 @@ use crate::domain::{
     Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, Timestamp, VisitorId, ZoneKey,
 };
 use crate::engine::{Claim, Claimed, EngineError, LedgerNews};
-use crate::ledger::{Committed, IdempotencyKey, NewBooking, StoredAnswer};
+use crate::ledger::{Committed, IdempotencyKey, LedgerError, NewBooking, StoredAnswer};
 use crate::pass::{PassError, VerifiedPass};
 use crate::queue::refused;
 
 const ROUTE: &str = "reserve";
-/// How long a second request with a pass that is in use waits for the first one's answer.
+/// How long a second request with a pass that is in use, or for seats that the first one holds, waits for its answer.
 const BUSY_WAITS: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
@@ -104,22 +104,25 @@ impl Bookings {
     }
 
     async fn reserve_now(&self, request: ReserveRequest) -> Result<StoredAnswer, Problem> {
-        let live = self.catalogue.find(&request.event)?;
         let now = self.clock.now();
-        let (visitor, pass, expired) = self.check_pass(&live, &request, now)?;
-        let key = idempotency_key(&visitor, request.key.as_deref())?;
-        if !(1..=MAX_QUANTITY).contains(&request.quantity) {
-            return Err(Problem::invalid(format!("quantity must be from 1 to {MAX_QUANTITY}.")));
-        }
-        let body_hash = body_hash(&request);
-        let checked = Checked { request, visitor, pass, key, body_hash };
-        let refusal = if expired {
-            Problem::new(Code::QueuePassExpired, "The pass has run out; join the queue again.")
-        } else {
-            match self.carry_out(&live, &checked).await {
-                Ok(answer) => return Ok(answer),
-                Err(problem) => problem,
+        let (checked, refusal) = match self.catalogue.find(&request.event) {
+            Ok(live) => {
+                let (checked, expired) = self.check(request, live.event.spec.queue.queue_required, now)?;
+                if expired {
+                    let detail = "The pass has run out; join the queue again.";
+                    (checked, Problem::new(Code::QueuePassExpired, detail))
+                } else {
+                    match self.carry_out(&live, &checked).await {
+                        Ok(answer) => return Ok(answer),
+                        Err(problem) => (checked, problem),
+                    }
+                }
             }
+            // The event may have been removed since: its bookings are still there, and so are their answers.
+            Err(no_event) => match self.check(request, false, now) {
+                Ok((checked, _)) => (checked, no_event),
+                Err(_) => return Err(no_event),
+            },
         };
         // A retry of a request that succeeded meets a used pass, a changed price or an empty zone: its first answer comes first.
         if matches!(refusal.code, Code::Overloaded | Code::InternalError | Code::IdempotencyMismatch) {
@@ -131,10 +134,21 @@ impl Bookings {
         }
     }
 
+    /// Checks pass, key and body; `true` when the pass is authentic but has run out.
+    fn check(&self, request: ReserveRequest, needs_pass: bool, now: Timestamp) -> Result<(Checked, bool), Problem> {
+        let (visitor, pass, expired) = self.check_pass(needs_pass, &request, now)?;
+        let key = idempotency_key(&visitor, request.key.as_deref())?;
+        if !(1..=MAX_QUANTITY).contains(&request.quantity) {
+            return Err(Problem::invalid(format!("quantity must be from 1 to {MAX_QUANTITY}.")));
+        }
+        let body_hash = body_hash(&request);
+        Ok((Checked { request, visitor, pass, key, body_hash }, expired))
+    }
+
     /// Who asks, and with which pass; `true` when the pass is authentic but has run out.
     fn check_pass(
         &self,
-        live: &LiveEvent,
+        needs_pass: bool,
         request: &ReserveRequest,
         now: Timestamp,
     ) -> Result<(VisitorId, Option<VerifiedPass>, bool), Problem> {
@@ -144,7 +158,7 @@ impl Bookings {
             return Err(unknown());
         }
         let Some(token) = request.pass.as_deref() else {
-            if live.event.spec.queue.queue_required {
+            if needs_pass {
                 let detail = "Join the queue, wait for the pass, and send it as X-Queue-Pass.";
                 return Err(Problem::new(Code::QueuePassRequired, detail));
             }
@@ -190,23 +204,40 @@ impl Bookings {
             zone: request.zone.clone(),
             quantity: request.quantity,
         };
+        let mut refusal = busy();
         for wait in BUSY_WAITS {
-            match self.claim(&claim, &request.event).await? {
-                Claimed::PassBusy => {}
-                claimed => return self.claimed(live, claimed, checked, booking).await,
+            match self.claim(live, &claim).await {
+                Ok(Claimed::PassBusy) => refusal = busy(),
+                // Without a pass nothing keeps a retry from meeting the seats that the first request holds.
+                Ok(Claimed::InsufficientSeats) if claim.pass.is_none() && self.merely_held(&claim, live).await? => {
+                    refusal = no_seats();
+                }
+                Ok(claimed) => return self.claimed(live, claimed, checked, booking).await,
+                // What the store did before it fell silent is not known: nothing may stay held.
+                Err(problem) if problem.code == Code::StoreUnavailable => {
+                    let undone = LedgerNews { undone: vec![booking.id], ..LedgerNews::default() };
+                    self.tell_all(&request.event, &undone).await;
+                    return Err(problem);
+                }
+                Err(problem) => return Err(problem),
             }
             tokio::time::sleep(wait).await;
             if let Some(stored) = self.ledger.answer(&checked.key, self.clock.now()).await.map_err(ledger_problem)? {
                 return same_body(stored, checked);
             }
         }
-        Err(Problem::new(
-            Code::RequestInProgress,
-            "Another reservation with this pass is still running; ask again shortly.",
-        ))
+        Err(refusal)
     }
 
-    async fn claim(&self, claim: &Claim, event: &EventId) -> Result<Claimed, Problem> {
+    /// Whether the seats are there, says the ledger: then they are held by reservations on their way to it.
+    async fn merely_held(&self, claim: &Claim, live: &LiveEvent) -> Result<bool, Problem> {
+        let zones = self.ledger.zones(&live.event.id).await.map_err(ledger_problem)?;
+        let left = zones.iter().find(|said| said.zone == claim.zone).map(|said| said.capacity - said.tally.taken);
+        Ok(left.is_some_and(|left| left >= claim.quantity))
+    }
+
+    async fn claim(&self, live: &LiveEvent, claim: &Claim) -> Result<Claimed, Problem> {
+        let event = &live.event.id;
         let ask = || async { self.claims.ask((event.clone(), claim.clone())).await.map_err(refused) };
         match ask().await? {
             Err(EngineError::UnknownEvent) => {
@@ -216,6 +247,16 @@ impl Bookings {
             Ok(Claimed::UnknownZone) => {
                 let live = self.catalogue.find(event)?;
                 self.catalogue.sync_stock(&live.event, self.clock.now()).await?;
+                ask().await?.map_err(engine_problem)
+            }
+            // The engine may have missed that seats came back, and no rebuild tells it of buyers: ask the ledger.
+            Ok(Claimed::UserLimit) => {
+                let buyer = self.ledger.buyer(event, &claim.visitor).await.map_err(ledger_problem)?;
+                let most = live.event.spec.queue.max_per_user;
+                if most > 0 && buyer.tally.taken.saturating_add(claim.quantity) > most {
+                    return Ok(Claimed::UserLimit);
+                }
+                self.tell_all(event, &LedgerNews { buyers: vec![buyer], ..LedgerNews::default() }).await;
                 ask().await?.map_err(engine_problem)
             }
             claimed => claimed.map_err(engine_problem),
@@ -241,7 +282,7 @@ impl Bookings {
             Claimed::InsufficientSeats => Err(no_seats()),
             Claimed::UserLimit => Err(too_many(live)),
             Claimed::UnknownZone => Err(Problem::new(Code::ZoneNotFound, "The zone is no longer there.")),
-            Claimed::PassBusy => Err(Problem::new(Code::RequestInProgress, "Ask again shortly.")),
+            Claimed::PassBusy => Err(busy()),
         }
     }
 
@@ -262,12 +303,12 @@ impl Bookings {
         let undone = || LedgerNews { undone: vec![id.clone()], ..LedgerNews::default() };
         let committed = match self.commits.ask(new).await {
             Ok(Ok(committed)) => committed,
-            Ok(Err(error)) => return self.find_out(&event, &id, answer, ledger_problem(error)).await,
+            Ok(Err(error)) => return self.find_out(&event, &id, checked, answer, ledger_problem(error)).await,
             Err(crate::coalesce::Refused::Full) => {
                 self.tell_all(&event, &undone()).await;
                 return Err(Problem::overloaded("The ledger"));
             }
-            Err(lost) => return self.find_out(&event, &id, answer, refused(lost)).await,
+            Err(lost) => return self.find_out(&event, &id, checked, answer, refused(lost)).await,
         };
         match committed {
             Committed::Done { zone, buyer } => {
@@ -276,23 +317,22 @@ impl Bookings {
                 self.metrics.reserved.inc();
                 Ok(answer)
             }
-            Committed::Replayed(stored) => {
-                // The pass of a retry is the used pass of the first request, unless the client sent a fresh one.
-                self.tell_all(&event, &undone()).await;
-                same_body(stored, checked)
+            Committed::Replayed { answer, pass_used } => {
+                // A pass that the first request used up is used, though the engine had forgotten; a fresh one stays good.
+                self.tell_all(&event, &if pass_used { settled() } else { undone() }).await;
+                same_body(answer, checked)
             }
             Committed::PassUsed => {
                 self.tell_all(&event, &settled()).await;
                 Err(pass_used())
             }
+            // The engine's counts were wrong: they are set right before the next one asks.
             Committed::InsufficientSeats => {
-                self.tell_all(&event, &undone()).await;
-                // The fast inventory was wrong: set it right before the next one asks.
-                self.catalogue.sync_stock(&live.event, self.clock.now()).await?;
+                self.tell_counted(&event, &checked.visitor, undone()).await;
                 Err(no_seats())
             }
             Committed::UserLimit => {
-                self.tell_all(&event, &undone()).await;
+                self.tell_counted(&event, &checked.visitor, undone()).await;
                 Err(too_many(live))
             }
             Committed::UnknownZone => {
@@ -307,6 +347,7 @@ impl Bookings {
         &self,
         event: &EventId,
         id: &BookingId,
+        checked: &Checked,
         answer: StoredAnswer,
         failure: Problem,
     ) -> Result<StoredAnswer, Problem> {
@@ -317,14 +358,27 @@ impl Bookings {
                 Err(failure)
             }
             Ok(_) => {
-                self.tell_all(event, &LedgerNews { settled: ids.to_vec(), ..LedgerNews::default() }).await;
-                let live = self.catalogue.find(event)?;
-                self.catalogue.sync_stock(&live.event, self.clock.now()).await?;
+                let settled = LedgerNews { settled: ids.to_vec(), ..LedgerNews::default() };
+                self.tell_counted(event, &checked.visitor, settled).await;
                 self.metrics.reserved.inc();
                 Ok(answer)
             }
             Err(_) => Err(failure),
         }
+    }
+
+    /// Tells the engine what became of a hold, together with what the ledger counts now, so that its seats are at no time
+    /// both unheld and uncounted. Without the counts a settled hold is left to the sweeper, which asks for them again.
+    async fn tell_counted(&self, event: &EventId, visitor: &VisitorId, news: LedgerNews) {
+        let counted = async { Ok((self.ledger.zones(event).await?, self.ledger.buyer(event, visitor).await?)) };
+        let news = match counted.await {
+            Ok((zones, buyer)) => LedgerNews { zones, buyers: vec![buyer], ..news },
+            Err::<_, LedgerError>(error) => {
+                tracing::warn!(event_id = %event, %error, "the counts could not be read; the next rebuild tells them");
+                LedgerNews { settled: Vec::new(), ..news }
+            }
+        };
+        self.tell_all(event, &news).await;
     }
 
     fn draft(&self, live: &LiveEvent, checked: &Checked, price: Money) -> Booking {
@@ -385,6 +439,11 @@ fn answer_body(booking: &Booking) -> Result<String, Problem> {
         unit_price: booking.unit_price,
     })
     .map_err(Problem::internal)
+}
+
+fn busy() -> Problem {
+    let detail = "Another reservation with this pass is still running; ask again shortly.";
+    Problem::new(Code::RequestInProgress, detail)
 }
 
 fn pass_used() -> Problem {

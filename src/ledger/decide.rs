@@ -117,7 +117,7 @@ struct Seen<'a> {
 /// Decides, and counts the seats of a booking that is done.
 fn decide(new: &NewBooking, seen: Seen<'_>) -> Committed {
     if let Some(answer) = seen.answer {
-        return Committed::Replayed(answer.clone());
+        return Committed::Replayed { answer: answer.clone(), pass_used: seen.pass_used };
     }
     let Some(zone) = seen.zone else { return Committed::UnknownZone };
     if seen.pass_used {
@@ -206,7 +206,8 @@ mod tests {
         let kept = new(1, 0).answer;
         let before = (Tally { taken: 4, version: 9 }, Tally { taken: 2, version: 7 });
         for (asked, answer) in [
-            (ask(Some(&kept), false, true, 9, 1), Committed::Replayed(kept.clone())),
+            (ask(Some(&kept), false, true, 9, 1), Committed::Replayed { answer: kept.clone(), pass_used: true }),
+            (ask(Some(&kept), true, false, 1, 0), Committed::Replayed { answer: kept.clone(), pass_used: false }),
             (ask(None, false, true, 9, 1), Committed::UnknownZone),
             (ask(None, true, true, 9, 1), Committed::PassUsed),
             (ask(None, true, false, 2, 1), Committed::InsufficientSeats),

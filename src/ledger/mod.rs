@@ -101,8 +101,13 @@ pub enum Committed {
         /// The visitor's seats afterwards.
         buyer: BuyerTally,
     },
-    /// The idempotency key was there already; its answer. Nothing was changed.
-    Replayed(StoredAnswer),
+    /// The idempotency key was there already. Nothing was changed.
+    Replayed {
+        /// Its answer.
+        answer: StoredAnswer,
+        /// Whether the pass of this request was used, as it is when the request was sent again as it was.
+        pass_used: bool,
+    },
     /// The pass was used already. Nothing was changed.
     PassUsed,
     /// Not so many seats left. Nothing was changed.

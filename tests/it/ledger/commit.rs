@@ -36,7 +36,10 @@ pub async fn a_key_is_answered_once(ledger: Shared) {
     let mut again = new("b2", "ann", 2);
     again.key = first.key.clone();
     again.answer.body_hash = [8; 32]; // whether the bodies agree is for the caller to see
-    assert_eq!(commit_one(&*ledger, &again).await, Committed::Replayed(first.answer.clone()));
+    assert_eq!(
+        commit_one(&*ledger, &again).await,
+        Committed::Replayed { answer: first.answer.clone(), pass_used: false }
+    );
     assert_eq!((taken(&*ledger).await, seats_of(&*ledger, "ann").await), (1, 1));
     assert_eq!(ledger.booking(&booking("b2"), &visitor("ann")).await.expect("booking"), None);
 
@@ -62,7 +65,7 @@ pub async fn an_answer_runs_out(ledger: Shared) {
     again.key = first.key.clone();
     again.booking.created_at = just_before;
     assert_eq!(ledger.answer(&first.key, just_before).await.expect("answer"), Some(first.answer.clone()));
-    assert!(matches!(commit_one(&*ledger, &again).await, Committed::Replayed(_)));
+    assert!(matches!(commit_one(&*ledger, &again).await, Committed::Replayed { .. }));
     again.booking.created_at = end;
     assert_eq!(ledger.answer(&first.key, end).await.expect("answer"), None);
     assert!(is_done(&commit_one(&*ledger, &again).await));
@@ -145,7 +148,7 @@ pub async fn a_batch_sees_itself(ledger: Shared) {
     let answers = ledger.commit(&batch).await.expect("commit");
     let [one, replayed, used, limit, short, two, sold_out, short_again] = &answers[..] else { panic!("{answers:?}") };
     let Committed::Done { zone: first, .. } = one else { panic!("{one:?}") };
-    assert_eq!(*replayed, Committed::Replayed(batch[0].answer.clone()));
+    assert_eq!(*replayed, Committed::Replayed { answer: batch[0].answer.clone(), pass_used: false });
     assert_eq!([used, limit, short], [&Committed::PassUsed, &Committed::UserLimit, &Committed::InsufficientSeats]);
     let Committed::Done { zone: last, buyer } = two else { panic!("{two:?}") };
     assert_eq!([sold_out, short_again], [&Committed::InsufficientSeats; 2]);
@@ -165,7 +168,7 @@ pub async fn the_rules_have_an_order(ledger: Shared) {
     let mut bad = new("b2", "ann", 9);
     (bad.key, bad.pass, bad.max_per_user) = (first.key.clone(), first.pass.clone(), 1);
     bad.booking.zone = key("s1/nowhere");
-    assert_eq!(commit_one(&*ledger, &bad).await, Committed::Replayed(first.answer));
+    assert_eq!(commit_one(&*ledger, &bad).await, Committed::Replayed { answer: first.answer, pass_used: true });
     bad.key.key = "fresh".into();
     assert_eq!(commit_one(&*ledger, &bad).await, Committed::UnknownZone);
     bad.booking.zone = key("s1/z");

@@ -99,7 +99,8 @@ pub async fn one_key_in_many_hands_is_done_once(ledger: Shared) {
         .collect();
     let answers = all_at_once(&ledger, batches).await;
     assert_eq!(done(&answers), 33);
-    let replayed = answers.iter().filter(|a| matches!(a, Committed::Replayed(answer) if answer.body == "the same"));
+    let replayed =
+        answers.iter().filter(|a| matches!(a, Committed::Replayed { answer, .. } if answer.body == "the same"));
     assert_eq!(replayed.count(), 31);
     assert_eq!(seats_of(&*ledger, "ann").await, 1);
 }

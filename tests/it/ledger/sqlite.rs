@@ -46,7 +46,10 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     assert_eq!(counts(&second).await, zones);
     let stored = second.booking(&booking("b1"), &visitor("ann")).await.expect("booking");
     assert_eq!(stored.as_ref(), Some(&reservation.booking));
-    assert_eq!(commit_one(&second, &reservation).await, Committed::Replayed(reservation.answer));
+    assert_eq!(
+        commit_one(&second, &reservation).await,
+        Committed::Replayed { answer: reservation.answer, pass_used: true }
+    );
     assert_eq!(second.take_numbers(&super::event("e"), 1).await.expect("numbers").start, 11);
 }
 
