@@ -31,4 +31,5 @@ mod line;
 mod operators;
 mod passes;
 mod rate;
+mod reserving;
 mod stream;
