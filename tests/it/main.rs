@@ -5,4 +5,5 @@ mod engine;
 mod http;
 mod ledger;
 mod lua_headers;
+mod process;
 mod support;
