@@ -11,10 +11,11 @@ use crate::ledger::{Cancelled, Committed, Ledger, LedgerError, NewBooking, Page,
 use crate::metrics::Metrics;
 use crate::pass::PassKey;
 
+mod request;
 mod reserve;
 mod sweep;
 
-pub use reserve::{Reservation, ReserveRequest};
+pub use request::{Reservation, ReserveRequest};
 pub use sweep::Sweeper;
 
 /// Bookings in one ledger transaction.

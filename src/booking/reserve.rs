@@ -1,22 +1,17 @@
-//! One reservation: verify the pass, hold the seats, write the ledger, settle the hold.
+//! One reservation: hold the seats, write the ledger, settle the hold.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::Bookings;
+use super::request::{Checked, ReserveRequest, answer_body};
 use crate::catalogue::{LiveEvent, engine_problem, ledger_problem};
-use crate::domain::booking::MAX_QUANTITY;
-use crate::domain::{
-    Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, Timestamp, VisitorId, ZoneKey,
-};
+use crate::domain::{Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, VisitorId};
 use crate::engine::{Claim, Claimed, EngineError, LedgerNews};
-use crate::ledger::{Committed, IdempotencyKey, LedgerError, NewBooking, StoredAnswer};
-use crate::pass::{PassError, VerifiedPass};
+use crate::ledger::{Committed, LedgerError, NewBooking, StoredAnswer};
+use crate::pass::VerifiedPass;
 use crate::queue::refused;
 
-const ROUTE: &str = "reserve";
 /// How long a second request with a pass that is in use, or for seats that the first one holds, waits for its answer.
 const BUSY_WAITS: [Duration; 6] = [
     Duration::from_millis(5),
@@ -26,66 +21,6 @@ const BUSY_WAITS: [Duration; 6] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
 ];
-
-/// What a visitor asks for.
-#[derive(Debug, Clone)]
-pub struct ReserveRequest {
-    /// Who asks, if that is known without the pass.
-    pub caller: Option<VisitorId>,
-    /// Whether the pass alone may say who asks.
-    pub pass_identifies: bool,
-    /// The event.
-    pub event: EventId,
-    /// The zone.
-    pub zone: ZoneKey,
-    /// Seats, 1 to [`MAX_QUANTITY`].
-    pub quantity: u32,
-    /// The price that the visitor was shown, if they say so.
-    pub unit_price: Option<Money>,
-    /// The pass as it was sent.
-    pub pass: Option<String>,
-    /// The idempotency key as it was sent.
-    pub key: Option<String>,
-}
-
-/// The answer to a reservation; it is stored, and given again byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Reservation {
-    /// The booking.
-    #[schema(value_type = String)]
-    pub booking_id: BookingId,
-    /// `reserved`.
-    pub status: BookingStatus,
-    /// When the reservation ends unless it is confirmed.
-    #[schema(value_type = String, format = DateTime)]
-    pub expires_at: Timestamp,
-    /// What all seats cost.
-    #[schema(value_type = f64)]
-    pub total_price: Money,
-    /// Seats.
-    pub quantity: u32,
-    /// The event.
-    #[schema(value_type = String)]
-    pub event_id: EventId,
-    /// The show.
-    #[schema(value_type = String)]
-    pub show_id: crate::domain::ShowId,
-    /// The zone.
-    #[schema(value_type = String)]
-    pub zone_id: crate::domain::ZoneId,
-    /// The catalogue's price of a seat.
-    #[schema(value_type = f64)]
-    pub unit_price: Money,
-}
-
-/// A request whose caller, pass and key were checked.
-struct Checked {
-    request: ReserveRequest,
-    visitor: VisitorId,
-    pass: Option<VerifiedPass>,
-    key: IdempotencyKey,
-    body_hash: [u8; 32],
-}
 
 impl Bookings {
     /// Reserves seats. Runs to its end even when the caller goes away.
@@ -107,7 +42,8 @@ impl Bookings {
         let now = self.clock.now();
         let (checked, refusal) = match self.catalogue.find(&request.event) {
             Ok(live) => {
-                let (checked, expired) = self.check(request, live.event.spec.queue.queue_required, now)?;
+                let (checked, expired) =
+                    Checked::check(request, &self.passes, live.event.spec.queue.queue_required, now)?;
                 if expired {
                     let detail = "The pass has run out; join the queue again.";
                     (checked, Problem::new(Code::QueuePassExpired, detail))
@@ -119,7 +55,7 @@ impl Bookings {
                 }
             }
             // The event may have been removed since: its bookings are still there, and so are their answers.
-            Err(no_event) => match self.check(request, false, now) {
+            Err(no_event) => match Checked::check(request, &self.passes, false, now) {
                 Ok((checked, _)) => (checked, no_event),
                 Err(_) => return Err(no_event),
             },
@@ -129,58 +65,9 @@ impl Bookings {
             return Err(refusal);
         }
         match self.ledger.answer(&checked.key, now).await.map_err(ledger_problem)? {
-            Some(stored) => same_body(stored, &checked),
+            Some(stored) => checked.replay(stored),
             None => Err(refusal),
         }
-    }
-
-    /// Checks pass, key and body; `true` when the pass is authentic but has run out.
-    fn check(&self, request: ReserveRequest, needs_pass: bool, now: Timestamp) -> Result<(Checked, bool), Problem> {
-        let (visitor, pass, expired) = self.check_pass(needs_pass, &request, now)?;
-        let key = idempotency_key(&visitor, request.key.as_deref())?;
-        if !(1..=MAX_QUANTITY).contains(&request.quantity) {
-            return Err(Problem::invalid(format!("quantity must be from 1 to {MAX_QUANTITY}.")));
-        }
-        let body_hash = body_hash(&request);
-        Ok((Checked { request, visitor, pass, key, body_hash }, expired))
-    }
-
-    /// Who asks, and with which pass; `true` when the pass is authentic but has run out.
-    fn check_pass(
-        &self,
-        needs_pass: bool,
-        request: &ReserveRequest,
-        now: Timestamp,
-    ) -> Result<(VisitorId, Option<VerifiedPass>, bool), Problem> {
-        let unknown =
-            || Problem::new(Code::Unauthorized, "Send a bearer token, or the ticket or pass of this visitor.");
-        if request.caller.is_none() && !request.pass_identifies {
-            return Err(unknown());
-        }
-        let Some(token) = request.pass.as_deref() else {
-            if needs_pass {
-                let detail = "Join the queue, wait for the pass, and send it as X-Queue-Pass.";
-                return Err(Problem::new(Code::QueuePassRequired, detail));
-            }
-            return Ok((request.caller.clone().ok_or_else(unknown)?, None, false));
-        };
-        let (pass, expired) = match self.passes.verify(token, now) {
-            Ok(pass) => (pass, false),
-            Err(PassError::Expired(pass)) => (*pass, true),
-            Err(why) => {
-                tracing::debug!(%why, "a pass was refused");
-                return Err(Problem::new(
-                    Code::InvalidQueuePass,
-                    "Send the pass exactly as it was given to this visitor.",
-                ));
-            }
-        };
-        let other_visitor = request.caller.as_ref().is_some_and(|caller| *caller != pass.visitor);
-        if pass.event != request.event || other_visitor {
-            let detail = "The pass is for another event or was given to another visitor.";
-            return Err(Problem::new(Code::QueuePassMismatch, detail));
-        }
-        Ok((pass.visitor.clone(), Some(pass), expired))
     }
 
     async fn carry_out(&self, live: &LiveEvent, checked: &Checked) -> Result<StoredAnswer, Problem> {
@@ -223,7 +110,7 @@ impl Bookings {
             }
             tokio::time::sleep(wait).await;
             if let Some(stored) = self.ledger.answer(&checked.key, self.clock.now()).await.map_err(ledger_problem)? {
-                return same_body(stored, checked);
+                return checked.replay(stored);
             }
         }
         Err(refusal)
@@ -320,7 +207,7 @@ impl Bookings {
             Committed::Replayed { answer, pass_used } => {
                 // A pass that the first request used up is used, though the engine had forgotten; a fresh one stays good.
                 self.tell_all(&event, &if pass_used { settled() } else { undone() }).await;
-                same_body(answer, checked)
+                checked.replay(answer)
             }
             Committed::PassUsed => {
                 self.tell_all(&event, &settled()).await;
@@ -400,45 +287,6 @@ impl Bookings {
             payment_id: None,
         }
     }
-}
-
-fn same_body(stored: StoredAnswer, checked: &Checked) -> Result<StoredAnswer, Problem> {
-    if stored.body_hash == checked.body_hash {
-        return Ok(stored);
-    }
-    Err(Problem::new(Code::IdempotencyMismatch, "Send a new idempotency key with a new request."))
-}
-
-fn idempotency_key(visitor: &VisitorId, key: Option<&str>) -> Result<IdempotencyKey, Problem> {
-    let key =
-        key.ok_or_else(|| Problem::invalid("Send X-Idempotency-Key (or Idempotency-Key), new for each reservation."))?;
-    if !(1..=255).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Problem::invalid("The idempotency key must be 1 to 255 visible ASCII characters without spaces."));
-    }
-    Ok(IdempotencyKey { visitor: visitor.clone(), route: ROUTE, key: key.to_owned() })
-}
-
-/// SHA-256 over the fields that make the request; none of them can hold a newline.
-fn body_hash(request: &ReserveRequest) -> [u8; 32] {
-    let price = request.unit_price.map_or(-1, Money::minor);
-    let text = format!("{}\n{}\n{}\n{price}", request.event, request.zone, request.quantity);
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
-}
-
-fn answer_body(booking: &Booking) -> Result<String, Problem> {
-    serde_json::to_string(&Reservation {
-        booking_id: booking.id.clone(),
-        status: booking.status,
-        expires_at: booking.expires_at,
-        total_price: booking.total(),
-        quantity: booking.quantity,
-        event_id: booking.event.clone(),
-        show_id: booking.zone.show.clone(),
-        zone_id: booking.zone.zone.clone(),
-        unit_price: booking.unit_price,
-    })
-    .map_err(Problem::internal)
 }
 
 fn busy() -> Problem {

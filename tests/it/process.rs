@@ -32,7 +32,7 @@ fn usher(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
 async fn run(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = usher(dir, variables, args);
     let ran = tokio::task::spawn_blocking(move || command.output());
-    let ended = tokio::time::timeout(Duration::from_secs(60), ran).await.expect("it ends by itself");
+    let ended = tokio::time::timeout(Duration::from_mins(1), ran).await.expect("it ends by itself");
     ended.expect("no panic").expect("the binary runs")
 }
 
@@ -201,13 +201,15 @@ async fn what_was_answered_survives_a_kill_on_postgres() {
     survives_kills(scratch.path(), &variables).await;
 }
 
+/// What is set, and what is said of it.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
+
 #[tokio::test]
 async fn a_mistake_in_the_settings_stops_the_start_and_is_named() {
     let scratch = Scratch::new("mistakes");
     let file = scratch.path().join("usher.toml");
     let path = file.to_str().expect("a text path").to_owned();
     let in_file = ["--config", path.as_str()];
-    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         ("lissten = \"127.0.0.1:0\"", &[], &in_file, &["lissten", "usher.toml", "listen"]),
         ("[server]\nlisten = \"127.0.0.1:0\"", &[], &in_file, &["server", "usher.toml"]),
