@@ -10,7 +10,9 @@ use crate::engine::{BuyerTally, Claim, Claimed, Engine, EngineError, LedgerNews,
 use crate::ledger::{Cancelled, Committed, Ledger, LedgerError, NewBooking, Page, PageRequest};
 use crate::metrics::Metrics;
 use crate::pass::PassKey;
+use doubts::Doubts;
 
+mod doubts;
 mod request;
 mod reserve;
 mod sweep;
@@ -33,6 +35,7 @@ pub struct Bookings {
     metrics: Arc<Metrics>,
     claims: Coalescer<(EventId, Claim), Result<Claimed, EngineError>>,
     commits: Coalescer<NewBooking, Result<Committed, LedgerError>>,
+    doubts: Doubts,
 }
 
 /// How many seats of an event a visitor has, and may have.
@@ -74,7 +77,7 @@ impl Bookings {
                 }
             })
         };
-        Self { engine, ledger, catalogue, passes, clock, metrics, claims, commits }
+        Self { engine, ledger, catalogue, passes, clock, metrics, claims, commits, doubts: Doubts::default() }
     }
 
     /// Confirms a reservation of the visitor's. Confirming twice gives the first answer again.

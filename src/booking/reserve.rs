@@ -27,7 +27,7 @@ impl Bookings {
     ///
     /// # Errors
     /// Every code of the booking section of the API reference; after an error nothing is held, except that a hold whose
-    /// fate is not known (the ledger did not answer) is looked into by the sweeper.
+    /// fate is not known (a store did not answer) is looked into by the next sweep.
     pub async fn reserve(self: &Arc<Self>, request: ReserveRequest) -> Result<StoredAnswer, Problem> {
         let service = Arc::clone(self);
         let done = tokio::spawn(async move { service.reserve_now(request).await }).await;
@@ -100,13 +100,13 @@ impl Bookings {
                     refusal = no_seats();
                 }
                 Ok(claimed) => return self.claimed(live, claimed, checked, booking).await,
-                // What the store did before it fell silent is not known: nothing may stay held.
-                Err(problem) if problem.code == Code::StoreUnavailable => {
-                    let undone = LedgerNews { undone: vec![booking.id], ..LedgerNews::default() };
-                    self.tell_all(&request.event, &undone).await;
+                Err(problem) => {
+                    // What the store did before it fell silent is not known.
+                    if problem.code == Code::StoreUnavailable {
+                        self.doubts.note(&request.event, booking.id);
+                    }
                     return Err(problem);
                 }
-                Err(problem) => return Err(problem),
             }
             tokio::time::sleep(wait).await;
             if let Some(stored) = self.ledger.answer(&checked.key, self.clock.now()).await.map_err(ledger_problem)? {
@@ -229,7 +229,7 @@ impl Bookings {
         }
     }
 
-    /// The ledger failed: asks it whether the booking was written. When even that fails, the hold stays for the sweeper.
+    /// The ledger failed: asks it whether the booking was written. When even that fails, the sweeper asks again.
     async fn find_out(
         &self,
         event: &EventId,
@@ -250,7 +250,10 @@ impl Bookings {
                 self.metrics.reserved.inc();
                 Ok(answer)
             }
-            Err(_) => Err(failure),
+            Err(_) => {
+                self.doubts.note(event, id.clone());
+                Err(failure)
+            }
         }
     }
 

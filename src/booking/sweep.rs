@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Bookings;
 use crate::catalogue::{LiveEvent, engine_problem, ledger_problem};
-use crate::domain::{Problem, Timestamp};
+use crate::domain::{BookingId, EventId, Problem, Timestamp};
 use crate::engine::{EngineError, LedgerNews};
 
 /// Reservations in one sweep's transaction.
@@ -35,7 +35,9 @@ impl Sweeper {
         };
         report("expired reservations", self.expire(now).await);
         report("old answers", self.purge(now).await);
+        self.0.doubts.retain(|event| self.0.catalogue.find(event).is_ok());
         for live in self.0.catalogue.all() {
+            report("holds in doubt", self.holds_in_doubt(&live, now).await);
             report("stale holds", self.stale_holds(&live, now).await);
             if step % STEPS_PER_SYNC == STEPS_PER_SYNC - 1 {
                 report("inventory", self.0.catalogue.sync_stock(&live.event, now).await.map(drop));
@@ -67,20 +69,41 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Holds that waited too long: the ledger says which became bookings; the others are undone.
+    /// Holds of reservations that a store left without an answer.
+    async fn holds_in_doubt(&self, live: &LiveEvent, now: Timestamp) -> Result<(), Problem> {
+        let event = &live.event.id;
+        let doubtful = self.0.doubts.take(event);
+        let cleared = self.clear(event, &doubtful, now).await;
+        if cleared.is_err() {
+            doubtful.into_iter().for_each(|booking| self.0.doubts.note(event, booking));
+        }
+        cleared
+    }
+
+    /// Holds that waited too long.
     async fn stale_holds(&self, live: &LiveEvent, now: Timestamp) -> Result<(), Problem> {
         let event = &live.event.id;
-        let stale = match self.0.engine.stale_holds(event, now).await {
-            Ok(stale) if stale.is_empty() => return Ok(()),
-            Ok(stale) => stale,
-            Err(EngineError::UnknownEvent) => return Ok(()),
-            Err(error) => return Err(engine_problem(error)),
-        };
-        let there: HashSet<_> = self.0.ledger.existing(&stale).await.map_err(ledger_problem)?.into_iter().collect();
-        let (settled, undone) = stale.into_iter().partition(|id| there.contains(id));
+        match self.0.engine.stale_holds(event, now).await {
+            Ok(stale) => self.clear(event, &stale, now).await,
+            Err(EngineError::UnknownEvent) => Ok(()),
+            Err(error) => Err(engine_problem(error)),
+        }
+    }
+
+    /// Ends holds: the ledger says which became bookings; the others are undone.
+    async fn clear(&self, event: &EventId, holds: &[BookingId], now: Timestamp) -> Result<(), Problem> {
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let there: HashSet<_> = self.0.ledger.existing(holds).await.map_err(ledger_problem)?.into_iter().collect();
+        let (settled, undone) = holds.iter().cloned().partition(|id| there.contains(id));
         let zones = self.0.ledger.zones(event).await.map_err(ledger_problem)?;
         let news = LedgerNews { settled, undone, zones, ..LedgerNews::default() };
         tracing::warn!(event_id = %event, settled = news.settled.len(), undone = news.undone.len(), "cleared up stale holds");
-        self.0.engine.observe(event, &news, now).await.map(drop).map_err(engine_problem)
+        match self.0.engine.observe(event, &news, now).await {
+            // The store came back empty: the holds are gone with the rest.
+            Ok(_) | Err(EngineError::UnknownEvent) => Ok(()),
+            Err(error) => Err(engine_problem(error)),
+        }
     }
 }

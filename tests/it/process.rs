@@ -201,7 +201,7 @@ async fn what_was_answered_survives_a_kill_on_postgres() {
     survives_kills(scratch.path(), &variables).await;
 }
 
-/// What is set, and what is said of it.
+/// What is in the file, the variables, the arguments, and what the message must name.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a [&'a str]);
 
 #[tokio::test]

@@ -33,4 +33,5 @@ mod operators;
 mod passes;
 mod rate;
 mod reserving;
+mod stalls;
 mod stream;
