@@ -64,7 +64,9 @@ export function visitor() {
 
 export function call(method, path, body, headers, name) {
   const answer = http.request(method, api(path), body === null ? null : JSON.stringify(body), { headers, tags: { name } });
-  serverErrors.add(answer.status === 0 || answer.status >= 500);
+  const failed = answer.status === 0 || answer.status >= 500;
+  serverErrors.add(failed);
+  if (failed) console.error(`${name}: ${answer.status} ${answer.error} ${answer.body}`);
   return answer;
 }
 

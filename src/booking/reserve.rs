@@ -168,7 +168,8 @@ impl Bookings {
             }
             Claimed::InsufficientSeats => Err(no_seats()),
             Claimed::UserLimit => Err(too_many(live)),
-            Claimed::UnknownZone => Err(Problem::new(Code::ZoneNotFound, "The zone is no longer there.")),
+            // The catalogue has the zone, and the engine was just told of it: its store was emptied once more.
+            Claimed::UnknownZone => Err(Problem::unavailable("the engine does not keep the zone")),
             Claimed::PassBusy => Err(busy()),
         }
     }

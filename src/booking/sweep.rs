@@ -75,7 +75,9 @@ impl Sweeper {
         let doubtful = self.0.doubts.take(event);
         let cleared = self.clear(event, &doubtful, now).await;
         if cleared.is_err() {
-            doubtful.into_iter().for_each(|booking| self.0.doubts.note(event, booking));
+            for booking in doubtful {
+                self.0.doubts.note(event, booking);
+            }
         }
         cleared
     }
