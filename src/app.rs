@@ -39,6 +39,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const LIMITS_EVERY: Duration = Duration::from_secs(30);
 /// How long requests that are under way may take when the service stops, in seconds.
 const DRAIN_SECONDS: u64 = 8;
+/// How long a connection without a request stays open: longer than a visitor far back waits between two polls, and longer
+/// than a balancer keeps one, so that nobody sends a request into a connection that is just being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Connections that wait to be taken on.
 const BACKLOG: u32 = 4_096;
 
@@ -355,6 +358,7 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
     .backlog(BACKLOG)
     // A client that half-closes has gone: without this a stream to it would stay until its next write.
     .h1_allow_half_closed(false)
+    .keep_alive(KEEP_ALIVE)
     .client_request_timeout(Duration::from_secs(10))
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()

@@ -12,6 +12,8 @@ use crate::ledger::{Committed, LedgerError, NewBooking, StoredAnswer};
 use crate::pass::VerifiedPass;
 use crate::queue::refused;
 
+/// How often an engine that has forgotten something is mended before its answer stands.
+const MENDS: u32 = 3;
 /// How long a second request with a pass that is in use, or for seats that the first one holds, waits for its answer.
 const BUSY_WAITS: [Duration; 6] = [
     Duration::from_millis(5),
@@ -123,30 +125,33 @@ impl Bookings {
         Ok(left.is_some_and(|left| left >= claim.quantity))
     }
 
+    /// Asks the engine for the seats. What it has forgotten or missed is mended, and it is asked again: more than once, for
+    /// while one request puts an event back into an empty store, others meet it half there.
     async fn claim(&self, live: &LiveEvent, claim: &Claim) -> Result<Claimed, Problem> {
         let event = &live.event.id;
-        let ask = || async { self.claims.ask((event.clone(), claim.clone())).await.map_err(refused) };
-        match ask().await? {
-            Err(EngineError::UnknownEvent) => {
-                self.catalogue.restore(event, self.clock.now()).await?;
-                ask().await?.map_err(engine_problem)
-            }
-            Ok(Claimed::UnknownZone) => {
-                let live = self.catalogue.find(event)?;
-                self.catalogue.sync_stock(&live.event, self.clock.now()).await?;
-                ask().await?.map_err(engine_problem)
-            }
-            // The engine may have missed that seats came back, and no rebuild tells it of buyers: ask the ledger.
-            Ok(Claimed::UserLimit) => {
-                let buyer = self.ledger.buyer(event, &claim.visitor).await.map_err(ledger_problem)?;
-                let most = live.event.spec.queue.max_per_user;
-                if most > 0 && buyer.tally.taken.saturating_add(claim.quantity) > most {
-                    return Ok(Claimed::UserLimit);
+        let mut mends = 0;
+        loop {
+            let answer = self.claims.ask((event.clone(), claim.clone())).await.map_err(refused)?;
+            mends += 1;
+            match answer {
+                Err(EngineError::UnknownEvent) if mends <= MENDS => {
+                    self.catalogue.restore(event, self.clock.now()).await?;
                 }
-                self.tell_all(event, &LedgerNews { buyers: vec![buyer], ..LedgerNews::default() }).await;
-                ask().await?.map_err(engine_problem)
+                Ok(Claimed::UnknownZone) if mends <= MENDS => {
+                    let live = self.catalogue.find(event)?;
+                    self.catalogue.sync_stock(&live.event, self.clock.now()).await?;
+                }
+                // The engine may have missed that seats came back, and no rebuild tells it of buyers: the ledger knows.
+                Ok(Claimed::UserLimit) if mends <= MENDS => {
+                    let buyer = self.ledger.buyer(event, &claim.visitor).await.map_err(ledger_problem)?;
+                    let most = live.event.spec.queue.max_per_user;
+                    if most > 0 && buyer.tally.taken.saturating_add(claim.quantity) > most {
+                        return Ok(Claimed::UserLimit);
+                    }
+                    self.tell_all(event, &LedgerNews { buyers: vec![buyer], ..LedgerNews::default() }).await;
+                }
+                answer => return answer.map_err(engine_problem),
             }
-            claimed => claimed.map_err(engine_problem),
         }
     }
 
