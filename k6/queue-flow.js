@@ -22,8 +22,8 @@ const SCENARIOS = {
   spike: {
     executor: 'ramping-arrival-rate', startRate: 10, timeUnit: '1s', preAllocatedVUs: vus, maxVUs: vus,
     stages: [
-      { target: 10, duration: '5s' }, { target: rate(500), duration: '1s' },
-      { target: rate(500), duration: seconds(5) }, { target: 10, duration: '1s' }, { target: 10, duration: '10s' },
+      { target: 10, duration: '5s' }, { target: rate(300), duration: '1s' },
+      { target: rate(300), duration: seconds(5) }, { target: 10, duration: '1s' }, { target: 10, duration: '10s' },
     ],
   },
 };
