@@ -18,8 +18,10 @@ export const options = {
   },
 };
 
+// How many seats are left, zone by zone, as one text.
 function seats() {
-  return http.get(api(`/events/${firstEvent()}/availability`)).json().shows;
+  const shows = http.get(api(`/events/${firstEvent()}/availability`)).json().shows;
+  return shows.map((show) => show.zones.map((zone) => `${zone.id}: ${zone.available}`).join('\n')).join('\n');
 }
 
 export function setup() {
@@ -43,5 +45,5 @@ export default function () {
 }
 
 export function teardown(before) {
-  check(seats(), { 'no seat was touched': (after) => JSON.stringify(after) === JSON.stringify(before) });
+  check(seats(), { 'no seat was touched': (after) => after === before });
 }
