@@ -4,7 +4,7 @@
 
 import http from 'k6/http';
 import { check } from 'k6';
-import { api, call, firstEvent, newBrowser, pick, visitor } from './lib.js';
+import { api, call, eventIds, newBrowser, pick, visitor } from './lib.js';
 
 export const options = {
   scenarios: {
@@ -18,10 +18,10 @@ export const options = {
   },
 };
 
-// How many seats are left, zone by zone, as one text.
+// How many seats are left, zone by zone over all events, as one text.
 function seats() {
-  const shows = http.get(api(`/events/${firstEvent()}/availability`)).json().shows;
-  return shows.map((show) => show.zones.map((zone) => `${zone.id}: ${zone.available}`).join('\n')).join('\n');
+  const shows = eventIds().flatMap((id) => http.get(api(`/events/${id}/availability`)).json().shows);
+  return shows.flatMap((show) => show.zones.map((zone) => `${zone.id}: ${zone.available}`)).join('\n');
 }
 
 export function setup() {

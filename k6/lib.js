@@ -49,8 +49,8 @@ export function pick() {
   return { event: event.id, show: show.id, zone: zone.id, price: zone.price };
 }
 
-export function firstEvent() {
-  return catalogue[0].id;
+export function eventIds() {
+  return catalogue.map((event) => event.id);
 }
 
 // The headers of this iteration's visitor: every iteration of a run is another one, as long as there are tokens.
