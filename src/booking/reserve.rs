@@ -97,8 +97,9 @@ impl Bookings {
         for wait in BUSY_WAITS {
             match self.claim(live, &claim).await {
                 Ok(Claimed::PassBusy) => refusal = busy(),
-                // Without a pass nothing keeps a retry from meeting the seats that the first request holds.
-                Ok(Claimed::InsufficientSeats) if claim.pass.is_none() && self.merely_held(&claim, live).await? => {
+                // The seats may be held by a reservation that comes to nothing, by the first request that this one retries, or
+                // counted twice until their hold is settled: only the ledger can say that there are none.
+                Ok(Claimed::InsufficientSeats) if self.merely_held(&claim, live).await? => {
                     refusal = no_seats();
                 }
                 Ok(claimed) => return self.claimed(live, claimed, checked, booking).await,
