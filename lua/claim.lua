@@ -14,6 +14,7 @@
 --   7 holds
 --   8 due
 --   9 buyers
+--   10 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 hold_ttl: microseconds after which the sweeper asks for the hold
@@ -75,8 +76,8 @@ for at = 3, #ARGV, 7 do
     if number ~= '' then
       if not pass or pass.number ~= tonumber(number) then
         pass = { number = tonumber(number), admitted = tonumber(admitted), expires = expires }
+        if redis.call('ZREM', KEYS[2], visitor) == 1 then tell(KEYS[10], '-' .. whole(places[visitor])) end
         passes[visitor], slots[visitor], places[visitor] = pass, expires, nil
-        redis.call('ZREM', KEYS[2], visitor)
         redis.call('ZADD', KEYS[4], whole(expires), visitor)
         redis.call('ZREM', KEYS[5], visitor)
       end

@@ -9,6 +9,7 @@
 --   3 joins
 --   4 passes
 --   5 active
+--   6 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2.. visitor
@@ -31,6 +32,7 @@ local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 2))
 local waiting = redis.call('ZCARD', line)
 local closed = state_at(event, now) == 'closed'
 local reply, places, added = { 0 }, {}, {}
+local ranges, first, last = {}, nil, nil
 
 local function answer(code, a, b, c)
   local n = #reply
@@ -71,11 +73,15 @@ for i, text in ipairs(passes) do
     promote(event, 0)
     places[visitor] = { number = number, position = waiting }
     added[#added + 1], added[#added + 2] = whole(number), visitor
+    -- A number that does not follow the last one (the block ended) begins a new range.
+    if not first or number ~= last + 1 then first, ranges[#ranges + 1] = number, '' end
+    last, ranges[#ranges] = number, '+' .. whole(first) .. '-' .. whole(number)
     answer(1, number, waiting, mark(number))
   end
 end
 if #added > 0 then
   redis.call('ZADD', line, unpack(added))
   save_numbers(KEYS[1], event)
+  tell(KEYS[6], table.concat(ranges, ' '))
 end
 return reply

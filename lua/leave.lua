@@ -8,6 +8,7 @@
 --   3 passes
 --   4 active
 --   5 ended
+--   6 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 ended_ttl: microseconds for which an ended pass is remembered
@@ -23,12 +24,12 @@ local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end
 if #ARGV % 2 ~= 0 then return { BAD_ARGUMENTS } end
 
-local now, ended_ttl, reply, gone = clock(ARGV[1]), tonumber(ARGV[2]), { 0 }, 0
+local now, ended_ttl, reply, gone = clock(ARGV[1]), tonumber(ARGV[2]), { 0 }, {}
 for i = 3, #ARGV, 2 do
   local visitor, number, code = ARGV[i], tonumber(ARGV[i + 1]), 3
   if tonumber(redis.call('ZSCORE', line, visitor) or nil) == number then
     redis.call('ZREM', line, visitor)
-    gone, code = gone + 1, 1
+    gone[#gone + 1], code = '-' .. whole(number), 1
   else
     local pass = read_pass(redis.call('HGET', passes, visitor))
     if pass and pass.number == number and pass.state == 'a' and is_good(pass, now, KEYS[4], visitor) then
@@ -40,5 +41,8 @@ for i = 3, #ARGV, 2 do
   end
   reply[#reply + 1] = code
 end
-if gone > 0 then redis.call('HSET', KEYS[1], 'left', whole(event.left + gone)) end
+if #gone > 0 then
+  redis.call('HSET', KEYS[1], 'left', whole(event.left + #gone))
+  tell(KEYS[6], table.concat(gone, ' '))
+end
 return reply

@@ -53,9 +53,8 @@ local function joined_at(joins, number)
   return mark and tonumber(string.match(mark, ':(.+)$')) or 0
 end
 
--- A pass is "number state admitted_at expires_at[ booking]". States: a active, b busy (in use by the booking), u used,
--- v void (given back). One that is active or busy has a slot as long as its visitor is in the active set; the sweep takes
--- the slot, and with it the pass, without touching the record.
+-- A pass is "number state admitted_at expires_at[ booking]": a active, b busy (in use by the booking), u used, v void.
+-- One that is active or busy is good while its visitor is in the active set: the sweep does not touch the record.
 local function read_pass(text)
   if not text then return nil end
   local number, state, admitted, expires, booking = string.match(text, '^(%d+) (%a) (-?%d+) (-?%d+) ?(.*)$')
@@ -65,8 +64,7 @@ end
 
 local function pass_text(pass)
   local text = string.format('%.0f %s %.0f %.0f', pass.number, pass.state, pass.admitted, pass.expires)
-  if pass.booking and pass.booking ~= '' then return text .. ' ' .. pass.booking end
-  return text
+  return pass.booking and pass.booking ~= '' and text .. ' ' .. pass.booking or text
 end
 
 -- Whether a pass is out: neither used, given back nor run out.
@@ -87,11 +85,14 @@ end
 
 local function available(zone) return math.max(0, zone.capacity - zone.taken - zone.held) end
 
+-- Adds a step to the feed: "+first-last" joined, "-number" is out, "^number" all up to it are out; separated by spaces.
+local function tell(feed, changes) redis.call('XADD', feed, 'MAXLEN', '~', 8192, '*', 'c', changes) end
+
 -- {state, waiting, active, admitted, left, version, numbers left, at}, appended to the reply.
 local function put_counters(reply, event, line, active, now)
   local code = ({ lobby = 1, open = 2, paused = 3, closed = 4 })[state_at(event, now)]
-  local out = redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
-  local waiting, numbers = redis.call('ZCARD', line), numbers_left(event)
+  local waiting, out = redis.call('ZCARD', line), redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
+  local numbers = numbers_left(event)
   for _, value in ipairs({ code, waiting, out, event.admitted, event.left, event.version, numbers, now }) do
     reply[#reply + 1] = value
   end

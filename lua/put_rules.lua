@@ -10,6 +10,7 @@
 --   4 passes
 --   5 active
 --   6 ended
+--   7 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 version
@@ -35,6 +36,7 @@ local function burst(a_minute) return math.max(a_minute / 60, 1) end
 if not event then
   redis.call('HSET', KEYS[1], 'next', '0', 'end', '0', 'spare', '0', 'spare_end', '0', 'admitted', '0', 'left', '0',
     'spent_until', string.format('%.17g', now), 'floor', whole(floor))
+  tell(KEYS[7], '^0')
 elseif version <= event.version then
   return { 0, numbers_left(event) }
 else
@@ -53,6 +55,7 @@ else
     promote(event, floor)
     save_numbers(KEYS[1], event)
     redis.call('HSET', KEYS[1], 'floor', whole(floor))
+    tell(KEYS[7], '^' .. whole(floor - 1))
   end
 end
 

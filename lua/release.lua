@@ -12,6 +12,7 @@
 --   4 passes
 --   5 active
 --   6 ended
+--   7 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 batch: most to admit, and most to sweep of each kind
@@ -52,12 +53,14 @@ local mark = redis.call('ZREVRANGEBYSCORE', joins, front, '-inf', 'WITHSCORES', 
 local needless = mark and redis.call('ZRANGEBYSCORE', joins, '-inf', '(' .. mark, 'LIMIT', 0, batch) or {}
 if #needless > 0 then redis.call('ZREM', joins, unpack(needless)) end
 
+local gone_up_to
 local oldest = redis.call('ZRANGE', joins, 0, 1, 'WITHSCORES')
 if oldest[1] and tonumber(string.match(oldest[1], ':(.+)$')) + place_ttl < now then
   local until_next = oldest[4] and '(' .. oldest[4] or '+inf'
-  local stale = redis.call('ZRANGEBYSCORE', line, '-inf', until_next, 'LIMIT', 0, batch)
-  if #stale > 0 then
-    event.left = event.left + redis.call('ZREM', line, unpack(stale))
+  local stale = redis.call('ZCOUNT', line, '-inf', until_next)
+  if stale > 0 then
+    local popped = redis.call('ZPOPMIN', line, math.min(stale, batch))
+    event.left, gone_up_to = event.left + #popped / 2, popped[#popped]
     redis.call('HSET', KEYS[1], 'left', whole(event.left))
   end
 end
@@ -87,8 +90,10 @@ if admitted > 0 then
     out[i], out[i + 1] = expires, popped[i]
     visitors[#visitors + 1] = popped[i]
   end
+  gone_up_to = popped[#popped]
   redis.call('HSET', passes, unpack(records))
   redis.call('ZADD', active, unpack(out))
   redis.call('ZREM', ended, unpack(visitors))
 end
+if gone_up_to then tell(KEYS[7], '^' .. gone_up_to) end
 return put_counters({ 0, admitted }, event, line, active, now)

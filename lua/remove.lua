@@ -11,6 +11,7 @@
 --   8 holds
 --   9 due
 --   10 buyers
+--   11 feed
 -- ARGV
 --   none
 -- REPLY
@@ -19,4 +20,4 @@
 --   none
 
 return { 0, redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9],
-  KEYS[10]) }
+  KEYS[10], KEYS[11]) }

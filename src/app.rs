@@ -18,9 +18,10 @@ use crate::booking::{Bookings, Sweeper};
 use crate::catalogue::Catalogue;
 use crate::config::{Secret, Settings};
 use crate::domain::{Clock, Problem};
-use crate::engine::Engine;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::redis::{RedisEngine, RedisSettings};
+use crate::engine::{Batched, Engine};
+use crate::follow::Follower;
 use crate::http::{self, Callers, Limits, OpenApiText, Proxies, State};
 use crate::ledger::Ledger;
 use crate::ledger::postgres::{PostgresLedger, PostgresSettings};
@@ -33,6 +34,8 @@ use crate::release::Releaser;
 
 /// How often the catalogue is compared with the ledger.
 const CATALOGUE_EVERY: Duration = Duration::from_millis(250);
+/// How often the lines are followed: positions from memory are older than that only when a store is slow.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 /// How often reservations are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often callers who have been quiet are forgotten by the rate limits.
@@ -178,7 +181,12 @@ impl Application {
         let catalogue = Arc::new(Catalogue::new(Arc::clone(&stores.ledger), Arc::clone(&engine)));
         catalogue.refresh(clock.now()).await?;
 
-        let state = web::Data::new(wire(settings, &stores, keys, &catalogue, &metrics, &clock, closed.clone()));
+        let follower = Arc::new(Follower::new(Arc::clone(&engine), Arc::clone(&catalogue), Arc::clone(&clock)));
+        // Before the first request: whoever is waiting already is answered from memory at once.
+        follower.tick().await;
+
+        let services = wire(settings, &stores, keys, &catalogue, &follower, &metrics, &clock, closed.clone());
+        let state = web::Data::new(services);
         let mut loops = JoinSet::new();
         let releaser = Arc::new(Releaser::new(engine, Arc::clone(&catalogue), metrics));
         let sweeper = Arc::new(Sweeper::new(Arc::clone(&state.bookings)));
@@ -186,6 +194,10 @@ impl Application {
         every(&mut loops, settings.release_interval, closed.clone(), time(), move |now| {
             let releaser = Arc::clone(&releaser);
             async move { releaser.tick(now).await }
+        });
+        every(&mut loops, FOLLOW_EVERY, closed.clone(), time(), move |_| {
+            let follower = Arc::clone(&follower);
+            async move { follower.tick().await }
         });
         every(&mut loops, SWEEP_EVERY, closed.clone(), time(), move |now| {
             let sweeper = Arc::clone(&sweeper);
@@ -246,6 +258,7 @@ fn wire(
     stores: &Stores,
     keys: Keys,
     catalogue: &Arc<Catalogue>,
+    follower: &Arc<Follower>,
     metrics: &Arc<Metrics>,
     clock: &Arc<dyn Clock>,
     closing: watch::Receiver<bool>,
@@ -253,17 +266,19 @@ fn wire(
     let pending = settings.http.max_pending;
     let (engine, ledger) = (&stores.engine, &stores.ledger);
     let (tickets, passes) = (Arc::new(keys.tickets), Arc::new(keys.passes));
+    let batched = Batched::new(Arc::clone(engine), Arc::clone(clock), pending);
     let queue = Arc::new(Queue::new(
         Arc::clone(engine),
+        batched.clone(),
         Arc::clone(catalogue),
         Arc::clone(&tickets),
         Arc::clone(&passes),
         Arc::clone(clock),
         Arc::clone(metrics),
-        pending,
     ));
     let bookings = Arc::new(Bookings::new(
         Arc::clone(engine),
+        batched,
         Arc::clone(ledger),
         Arc::clone(catalogue),
         Arc::clone(&passes),
@@ -280,6 +295,7 @@ fn wire(
         admin: Admin::new(Arc::clone(engine), Arc::clone(ledger), Arc::clone(catalogue), Arc::clone(clock)),
         catalogue: Arc::clone(catalogue),
         metrics: Arc::clone(metrics),
+        follower: Arc::clone(follower),
         engine: Arc::clone(engine),
         ledger: Arc::clone(ledger),
         tickets,

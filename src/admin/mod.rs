@@ -281,6 +281,6 @@ fn live_numbers(counters: Counters, live: &LiveEvent) -> LiveNumbers {
         active: counters.active,
         admitted_total: counters.admitted,
         left_total: counters.left,
-        observed_admit_per_minute: live.flow.latest().map_or(0, |(_, outflow)| outflow.admitted_per_minute()),
+        observed_admit_per_minute: live.line.latest().map_or(0, |(_, outflow)| outflow.admitted_per_minute()),
     }
 }

@@ -3,38 +3,37 @@
 
 use std::sync::Arc;
 
-use crate::catalogue::{Catalogue, engine_problem, ledger_problem};
-use crate::coalesce::{Bounds, Coalescer};
+use crate::catalogue::{Catalogue, ledger_problem};
 use crate::domain::{Booking, BookingId, BookingStatus, Clock, Code, EventId, Problem, VisitorId};
-use crate::engine::{BuyerTally, Claim, Claimed, Engine, EngineError, LedgerNews, ZoneTally};
-use crate::ledger::{Cancelled, Committed, Ledger, LedgerError, NewBooking, Page, PageRequest};
+use crate::engine::{Batched, Engine};
+use crate::ledger::{Cancelled, Ledger, Page, PageRequest};
 use crate::metrics::Metrics;
 use crate::pass::PassKey;
+use commit::Commits;
 use doubts::Doubts;
+use tell::Teller;
 
+mod commit;
 mod doubts;
 mod request;
 mod reserve;
 mod sweep;
+mod tell;
 
 pub use request::{Reservation, ReserveRequest};
 pub use sweep::Sweeper;
 
-/// Bookings in one ledger transaction.
-const COMMIT_BATCH: usize = 100;
-/// Claims in one engine transition.
-const CLAIM_BATCH: usize = 100;
-
 /// The booking service.
 pub struct Bookings {
     engine: Arc<dyn Engine>,
+    batched: Batched,
     ledger: Arc<dyn Ledger>,
     catalogue: Arc<Catalogue>,
     passes: Arc<PassKey>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    claims: Coalescer<(EventId, Claim), Result<Claimed, EngineError>>,
-    commits: Coalescer<NewBooking, Result<Committed, LedgerError>>,
+    teller: Teller,
+    commits: Commits,
     doubts: Doubts,
 }
 
@@ -48,9 +47,10 @@ pub struct Summary {
 }
 
 impl Bookings {
-    /// The service; `pending` bounds how many reservations may wait for each of the stores.
+    /// The service; `pending` bounds how many reservations may wait for the ledger.
     pub fn new(
         engine: Arc<dyn Engine>,
+        batched: Batched,
         ledger: Arc<dyn Ledger>,
         catalogue: Arc<Catalogue>,
         passes: Arc<PassKey>,
@@ -58,26 +58,10 @@ impl Bookings {
         metrics: Arc<Metrics>,
         pending: usize,
     ) -> Self {
-        let claims = {
-            let (engine, clock) = (Arc::clone(&engine), Arc::clone(&clock));
-            Coalescer::start(Bounds { batch: CLAIM_BATCH, in_flight: 2, pending }, move |asked| {
-                claim_by_event(Arc::clone(&engine), asked, clock.now())
-            })
-        };
-        let commits = {
-            let (ledger, metrics) = (Arc::clone(&ledger), Arc::clone(&metrics));
-            Coalescer::start(Bounds { batch: COMMIT_BATCH, in_flight: 2, pending }, move |asked: Vec<NewBooking>| {
-                let (ledger, metrics) = (Arc::clone(&ledger), Arc::clone(&metrics));
-                async move {
-                    metrics.commit_batch.observe(asked.len() as f64);
-                    match ledger.commit(&asked).await {
-                        Ok(each) => each.into_iter().map(Ok).collect(),
-                        Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
-                    }
-                }
-            })
-        };
-        Self { engine, ledger, catalogue, passes, clock, metrics, claims, commits, doubts: Doubts::default() }
+        let teller =
+            Teller { engine: Arc::clone(&engine), catalogue: Arc::clone(&catalogue), clock: Arc::clone(&clock) };
+        let commits = commit::commits(Arc::clone(&ledger), teller.clone(), Arc::clone(&metrics), pending);
+        Self { engine, batched, ledger, catalogue, passes, clock, metrics, teller, commits, doubts: Doubts::default() }
     }
 
     /// Confirms a reservation of the visitor's. Confirming twice gives the first answer again.
@@ -111,7 +95,7 @@ impl Bookings {
         let cancelled = self.ledger.cancel(id, visitor, self.clock.now()).await;
         match cancelled.map_err(ledger_problem)?.ok_or_else(not_found)? {
             Cancelled::Now(returned) => {
-                self.tell(&returned.booking.event, returned.zone, returned.buyer).await;
+                self.teller.counts(&returned.booking.event, returned.zone, returned.buyer).await;
                 Ok(returned.booking)
             }
             Cancelled::Before(booking) if booking.status == BookingStatus::Expired => {
@@ -147,45 +131,6 @@ impl Bookings {
         let allowed = Some(live.event.spec.queue.max_per_user).filter(|most| *most > 0);
         Ok(Summary { booked: buyer.tally.taken, allowed })
     }
-
-    /// Tells the engine what the ledger counts now. A failure costs nothing but time: the next rebuild says it again.
-    async fn tell(&self, event: &EventId, zone: ZoneTally, buyer: BuyerTally) {
-        let news = LedgerNews { zones: vec![zone], buyers: vec![buyer], ..LedgerNews::default() };
-        self.tell_all(event, &news).await;
-    }
-
-    async fn tell_all(&self, event: &EventId, news: &LedgerNews) {
-        let told = match self.engine.observe(event, news, self.clock.now()).await {
-            // The store came back empty: what it is told now comes from the ledger as it stands, with this news in it.
-            Err(EngineError::UnknownEvent) => self.catalogue.restore(event, self.clock.now()).await,
-            told => told.map(drop).map_err(engine_problem),
-        };
-        if let Err(error) = told {
-            tracing::warn!(event_id = %event, %error, cause = ?error.cause, "the engine did not hear of a change in the ledger; the next rebuild tells it");
-        }
-    }
-}
-
-/// Carries out a mixed batch of claims event by event.
-async fn claim_by_event(
-    engine: Arc<dyn Engine>,
-    asked: Vec<(EventId, Claim)>,
-    now: crate::domain::Timestamp,
-) -> Vec<Result<Claimed, EngineError>> {
-    let mut answers = Vec::with_capacity(asked.len());
-    answers.resize_with(asked.len(), || Err(EngineError::Unavailable("no answer".into())));
-    let mut groups: std::collections::HashMap<EventId, Vec<(usize, Claim)>> = std::collections::HashMap::new();
-    for (at, (event, claim)) in asked.into_iter().enumerate() {
-        groups.entry(event).or_default().push((at, claim));
-    }
-    for (event, members) in groups {
-        let (places, claims): (Vec<usize>, Vec<Claim>) = members.into_iter().unzip();
-        match engine.claim(&event, &claims, now).await {
-            Ok(each) => places.into_iter().zip(each).for_each(|(place, claimed)| answers[place] = Ok(claimed)),
-            Err(error) => places.into_iter().for_each(|place| answers[place] = Err(error.clone())),
-        }
-    }
-    answers
 }
 
 fn not_found() -> Problem {

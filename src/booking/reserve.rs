@@ -10,7 +10,6 @@ use crate::domain::{Booking, BookingId, BookingStatus, Code, EventId, Money, Pas
 use crate::engine::{Claim, Claimed, EngineError, LedgerNews};
 use crate::ledger::{Committed, LedgerError, NewBooking, StoredAnswer};
 use crate::pass::VerifiedPass;
-use crate::queue::refused;
 
 /// How often an engine that has forgotten something is mended before its answer stands.
 const MENDS: u32 = 3;
@@ -132,9 +131,8 @@ impl Bookings {
         let event = &live.event.id;
         let mut mends = 0;
         loop {
-            let answer = self.claims.ask((event.clone(), claim.clone())).await.map_err(refused)?;
             mends += 1;
-            match answer {
+            match self.batched.claim(event, claim).await {
                 Err(EngineError::UnknownEvent) if mends <= MENDS => {
                     self.catalogue.restore(event, self.clock.now()).await?;
                 }
@@ -149,7 +147,7 @@ impl Bookings {
                     if most > 0 && buyer.tally.taken.saturating_add(claim.quantity) > most {
                         return Ok(Claimed::UserLimit);
                     }
-                    self.tell_all(event, &LedgerNews { buyers: vec![buyer], ..LedgerNews::default() }).await;
+                    self.teller.news(event, &LedgerNews { buyers: vec![buyer], ..LedgerNews::default() }).await;
                 }
                 answer => return answer.map_err(engine_problem),
             }
@@ -199,25 +197,24 @@ impl Bookings {
             Ok(Ok(committed)) => committed,
             Ok(Err(error)) => return self.find_out(&event, &id, checked, answer, ledger_problem(error)).await,
             Err(crate::coalesce::Refused::Full) => {
-                self.tell_all(&event, &undone()).await;
+                self.teller.news(&event, &undone()).await;
                 return Err(Problem::overloaded("The ledger"));
             }
-            Err(lost) => return self.find_out(&event, &id, checked, answer, refused(lost)).await,
+            Err(lost) => return self.find_out(&event, &id, checked, answer, Problem::unavailable(lost)).await,
         };
         match committed {
-            Committed::Done { zone, buyer } => {
-                let news = LedgerNews { zones: vec![zone], buyers: vec![buyer], ..settled() };
-                self.tell_all(&event, &news).await;
+            // The engine was told with the whole batch.
+            Committed::Done { .. } => {
                 self.metrics.reserved.inc();
                 Ok(answer)
             }
             Committed::Replayed { answer, pass_used } => {
                 // A pass that the first request used up is used, though the engine had forgotten; a fresh one stays good.
-                self.tell_all(&event, &if pass_used { settled() } else { undone() }).await;
+                self.teller.news(&event, &if pass_used { settled() } else { undone() }).await;
                 checked.replay(answer)
             }
             Committed::PassUsed => {
-                self.tell_all(&event, &settled()).await;
+                self.teller.news(&event, &settled()).await;
                 Err(pass_used())
             }
             // The engine's counts were wrong: they are set right before the next one asks.
@@ -230,7 +227,7 @@ impl Bookings {
                 Err(too_many(live))
             }
             Committed::UnknownZone => {
-                self.tell_all(&event, &undone()).await;
+                self.teller.news(&event, &undone()).await;
                 Err(Problem::new(Code::ZoneNotFound, "The zone is no longer there."))
             }
         }
@@ -248,7 +245,7 @@ impl Bookings {
         let ids = [id.clone()];
         match self.ledger.existing(&ids).await {
             Ok(there) if there.is_empty() => {
-                self.tell_all(event, &LedgerNews { undone: ids.to_vec(), ..LedgerNews::default() }).await;
+                self.teller.news(event, &LedgerNews { undone: ids.to_vec(), ..LedgerNews::default() }).await;
                 Err(failure)
             }
             Ok(_) => {
@@ -275,7 +272,7 @@ impl Bookings {
                 LedgerNews { settled: Vec::new(), ..news }
             }
         };
-        self.tell_all(event, &news).await;
+        self.teller.news(event, &news).await;
     }
 
     fn draft(&self, live: &LiveEvent, checked: &Checked, price: Money) -> Booking {

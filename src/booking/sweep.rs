@@ -51,7 +51,7 @@ impl Sweeper {
             let last = expired.len() < SWEEP as usize;
             self.0.metrics.expired.inc_by(expired.len() as u64);
             for returned in expired {
-                self.0.tell(&returned.booking.event, returned.zone, returned.buyer).await;
+                self.0.teller.counts(&returned.booking.event, returned.zone, returned.buyer).await;
             }
             if last {
                 break;

@@ -3,14 +3,15 @@
 //! Every instance follows the ledger's versions a few times a second. Reading an event costs no round trip.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::domain::wait::{Outflow, Totals};
-use crate::domain::{Code, Event, EventId, Problem, Timestamp, ZoneKey};
-use crate::engine::{Counters, Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
+use crate::domain::{Code, Event, EventId, Problem, QueueState, Timestamp, ZoneKey};
+use crate::engine::{Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
 use crate::ledger::{Ledger, LedgerError};
+use crate::line::Line;
 
 /// Numbers taken from the ledger at a time.
 const NUMBER_BLOCK: u64 = 1_000_000;
@@ -21,53 +22,19 @@ const NUMBER_LOW: u64 = 500_000;
 pub struct LiveEvent {
     /// What the ledger says of it.
     pub event: Event,
-    /// How its line moves; shared by all versions of the event.
-    pub flow: Arc<Flow>,
-}
-
-/// The live numbers of an event, as of the last release.
-#[derive(Default)]
-pub struct Flow(Mutex<Option<(Counters, Outflow)>>);
-
-impl Flow {
-    /// Takes in what a release reported.
-    pub fn observe(&self, counters: Counters) {
-        let totals = Totals { waiting: counters.waiting, admitted: counters.admitted, left: counters.left };
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match latest.as_mut() {
-            Some((last, outflow)) => {
-                outflow.observe(counters.at, totals);
-                *last = counters;
-            }
-            None => *latest = Some((counters, Outflow::starting(counters.at, totals))),
-        }
-    }
-
-    /// Somebody joined through this instance: the next step of the release looks at the event.
-    pub fn joined(&self) {
-        if let Some((counters, _)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            counters.waiting += 1;
-        }
-    }
-
-    /// The latest numbers; `None` before the first release.
-    pub fn latest(&self) -> Option<(Counters, Outflow)> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// Its line; shared by all versions of the event.
+    pub line: Arc<Line>,
 }
 
 impl LiveEvent {
-    /// Seconds until whoever stands at `position` is let in; `None` when the line does not move.
-    pub fn wait_seconds(&self, position: u64, now: Timestamp) -> Option<u64> {
+    /// Seconds until whoever stands at `position` is let in, as the line moves now; `None` when it does not move.
+    pub fn wait_seconds(&self, position: u64, flow: Option<(Outflow, Timestamp)>, now: Timestamp) -> Option<u64> {
         let policy = &self.event.spec.queue;
-        if policy.state_at(now) != crate::domain::QueueState::Open {
+        if policy.state_at(now) != QueueState::Open {
             return None;
         }
-        let rate = policy.rate_per_second();
-        match self.flow.latest() {
-            Some((counters, outflow)) => outflow.wait_seconds(position, rate, counters.at.max(now)),
-            None => Outflow::starting(now, Totals::default()).wait_seconds(position, rate, now),
-        }
+        let (outflow, seen) = flow.unwrap_or_else(|| (Outflow::starting(now, Totals::default()), now));
+        outflow.wait_seconds(position, policy.rate_per_second(), seen.max(now))
     }
 }
 
@@ -126,8 +93,9 @@ impl Catalogue {
             if event.removed {
                 events.remove(&event.id);
             } else {
-                let flow = events.get(&event.id).map(|live| Arc::clone(&live.flow)).unwrap_or_default();
-                events.insert(event.id.clone(), Arc::new(LiveEvent { event, flow }));
+                let known = events.get(&event.id).map(|live| Arc::clone(&live.line));
+                let line = known.unwrap_or_else(|| Arc::new(Line::unknown(now)));
+                events.insert(event.id.clone(), Arc::new(LiveEvent { event, line }));
             }
             self.events.store(Arc::new(events));
             *read = version;
@@ -187,7 +155,10 @@ impl Catalogue {
 
 /// What an engine's failure is to a caller.
 pub fn engine_problem(error: EngineError) -> Problem {
-    Problem::unavailable(error)
+    match error {
+        EngineError::Overloaded => Problem::overloaded("This instance"),
+        EngineError::UnknownEvent | EngineError::Unavailable(_) => Problem::unavailable(error),
+    }
 }
 
 /// What a ledger's failure is to a caller.

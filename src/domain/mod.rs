@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod id;
 pub mod money;
 pub mod policy;
+pub mod present;
 pub mod problem;
 pub mod release;
 pub mod time;

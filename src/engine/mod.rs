@@ -17,7 +17,14 @@
 //! * **zones**: zone → capacity, tally (what the ledger says is taken, and the version of that saying), held (seats of
 //!   reservations on their way to the ledger). Available = capacity − taken − held;
 //! * **holds**: booking → visitor, number, zone, quantity, due;
-//! * **buyers**: visitor → tally of seats, as the ledger last said.
+//! * **buyers**: visitor → tally of seats, as the ledger last said;
+//! * the **feed**: the last [`FEED_LENGTH`] steps that changed the line, so that an instance can follow it and answer
+//!   positions from memory.
+//!
+//! # The feed
+//! Whoever follows holds a [`Cursor`], and is told what changed since. One whose cursor is no longer (or not) in the feed is told
+//! to begin anew: with [`Engine::snapshot`], page by page, and then with the changes since the cursor that came before the
+//! first page. Every [`Change`] says what is, not what differs, so changes that a page had in it already do no harm.
 //!
 //! # Tallies
 //! The ledger counts each zone's seats itself and numbers every change of the count. The engine only ever replaces a tally
@@ -46,10 +53,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::present::Change;
 use crate::domain::{BookingId, EventId, QueuePolicy, QueueState, Timestamp, VisitorId, ZoneKey};
 
+mod batched;
 pub mod memory;
 pub mod redis;
+
+pub use batched::Batched;
 
 /// How long a place in line is honoured.
 pub const PLACE_TTL: Duration = Duration::from_hours(24);
@@ -61,6 +72,10 @@ pub const HOLD_TTL: Duration = Duration::from_secs(30);
 pub const RELEASE_BATCH: u32 = 100;
 /// Most items in one batch of any other call.
 pub const MAX_BATCH: usize = 512;
+/// Steps that a feed keeps, about: whoever falls further behind begins anew.
+pub const FEED_LENGTH: usize = 8_192;
+/// Most places in one page of a snapshot: keeps one call at a millisecond or two on Redis.
+pub const SNAPSHOT_PAGE: usize = 2_000;
 
 /// Why an engine did not carry out a transition. Refusals of single visitors are in the answers, not here.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -71,6 +86,9 @@ pub enum EngineError {
     /// The store did not answer, or answered something that cannot be. The transition may have happened.
     #[error("the store of the engine is unavailable: {0}")]
     Unavailable(String),
+    /// As many calls wait for the store as may. Nothing was changed.
+    #[error("as many calls wait for the store as may")]
+    Overloaded,
 }
 
 /// The answer of an engine.
@@ -202,6 +220,32 @@ pub struct Released {
     pub admitted: u32,
     /// The event afterwards.
     pub counters: Counters,
+}
+
+/// A step in an event's feed. What it means is the engine's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(pub(in crate::engine) u64, pub(in crate::engine) u64);
+
+/// What the feed of an event says since a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// The event now.
+    pub counters: Counters,
+    /// Where to go on.
+    pub cursor: Cursor,
+    /// What changed since, in order; `None` when the cursor is not in the feed: begin anew.
+    pub changes: Option<Vec<Change>>,
+    /// Whether there is more to be read at once.
+    pub more: bool,
+}
+
+/// Some of the numbers in line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotPage {
+    /// Numbers next to each other as one range (first and last), in order.
+    pub ranges: Vec<(u64, u64)>,
+    /// From where to read on; `None` after the last page.
+    pub next: Option<u64>,
 }
 
 /// One reservation that asks for seats.
@@ -342,6 +386,12 @@ pub trait Engine: Send + Sync {
     /// `min(tokens, max_active − active, RELEASE_BATCH)` visitors from the front, each recorded as admitted in the same step.
     async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released>;
 
+    /// What changed in the line since `cursor`, a bounded number of steps a call; with `None` where the feed stands. Changes nothing.
+    async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed>;
+
+    /// The numbers in line from `from` on, at most [`SNAPSHOT_PAGE`] of them. Changes nothing.
+    async fn snapshot(&self, event: &EventId, from: u64) -> Result<SnapshotPage>;
+
     /// The live numbers. Changes nothing.
     async fn counters(&self, event: &EventId, now: Timestamp) -> Result<Counters>;
 
@@ -362,6 +412,11 @@ pub trait Engine: Send + Sync {
 
     /// Forgets zones that the event no longer has.
     async fn retain_zones(&self, event: &EventId, keep: &[ZoneKey]) -> Result<()>;
+
+    /// Whether the engine is in this process: a call costs no round trip, and gathering calls into batches saves nothing.
+    fn is_in_process(&self) -> bool {
+        false
+    }
 
     /// Whether the store answers. Read-only.
     async fn ping(&self) -> Result<()>;

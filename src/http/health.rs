@@ -11,6 +11,8 @@ use crate::domain::{Code, Problem};
 
 /// How long readiness waits for a store.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How old what is known of a line may be.
+const FOLLOWED: Duration = Duration::from_secs(5);
 
 /// Whether the process is up.
 #[utoipa::path(get, path = "/health", tag = "Health",
@@ -19,7 +21,7 @@ pub async fn health() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") }))
 }
 
-/// Whether the stores answer. Read-only.
+/// Whether the stores answer and the lines are followed. Read-only.
 #[utoipa::path(get, path = "/ready", tag = "Health",
     responses((status = 200, description = "The stores answer", body = serde_json::Value),
         (status = 503, description = "STORE_UNAVAILABLE", body = super::error::ProblemBody, content_type = "application/problem+json")))]
@@ -28,13 +30,15 @@ pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
         tokio::time::timeout(PATIENCE, state.engine.ping()),
         tokio::time::timeout(PATIENCE, state.ledger.ping())
     );
-    let up = [("queue", matches!(queue, Ok(Ok(())))), ("ledger", matches!(ledger, Ok(Ok(()))))];
+    let followed = state.follower.age() <= FOLLOWED;
+    let up = [("queue", matches!(queue, Ok(Ok(())))), ("feed", followed), ("ledger", matches!(ledger, Ok(Ok(()))))];
     for (store, good) in up {
         state.metrics.store_up.with_label_values(&[store]).set(good.into());
     }
     let down: Vec<_> = up.iter().filter(|(_, good)| !good).map(|(store, _)| *store).collect();
     if down.is_empty() {
-        return Ok(HttpResponse::Ok().json(serde_json::json!({ "status": "ready", "queue": "up", "ledger": "up" })));
+        return Ok(HttpResponse::Ok()
+            .json(serde_json::json!({ "status": "ready", "queue": "up", "feed": "up", "ledger": "up" })));
     }
     let detail =
         format!("Not answering: {}. This instance is taken out of the balance until they do.", down.join(", "));
@@ -46,7 +50,7 @@ pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics(state: web::Data<State>) -> Answer<HttpResponse> {
     for live in state.catalogue.all() {
-        if let Some((counters, _)) = live.flow.latest() {
+        if let Some((counters, _)) = live.line.latest() {
             let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
             state.metrics.waiting.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.waiting));
             state.metrics.active.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.active));

@@ -14,7 +14,7 @@ use super::params::id;
 use super::state::State;
 use crate::domain::{Code, EventId, Problem, VisitorId};
 use crate::engine::{Left, PLACE_TTL};
-use crate::queue::{Join, JoinView, PositionView, StatusView};
+use crate::queue::{Held, Join, JoinView, PositionView, StatusView};
 
 /// The body of a join.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -78,7 +78,8 @@ pub async fn join(state: web::Data<State>, caller: Caller, body: Body<JoinBody>)
 pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<String>) -> Answer<HttpResponse> {
     let event: EventId = id("event_id", &path)?;
     state.catalogue.find(&event)?;
-    let view = state.queue.position(&event, &in_line(&caller, &event)?).await?;
+    let (visitor, held) = in_line(&caller, &event)?;
+    let view = state.queue.position(&event, &visitor, held).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::RETRY_AFTER, view.poll_after_seconds))
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -94,7 +95,8 @@ pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<S
 pub async fn stream(state: web::Data<State>, caller: Caller, path: web::Path<String>) -> Answer<HttpResponse> {
     let event: EventId = id("event_id", &path)?;
     state.catalogue.find(&event)?;
-    let chunks = state.streams.open(&event, &in_line(&caller, &event)?).await?;
+    let (visitor, held) = in_line(&caller, &event)?;
+    let chunks = state.streams.open(&event, &visitor, held).await?;
     let body = chunks.map(|chunk| Ok::<_, actix_web::Error>(web::Bytes::from(chunk)));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -140,10 +142,12 @@ pub async fn status(state: web::Data<State>, path: web::Path<String>) -> Answer<
     Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "public, max-age=1")).json(view))
 }
 
-/// The visitor whose place is asked for.
-fn in_line(caller: &Caller, event: &EventId) -> Answer<VisitorId> {
+/// The visitor whose place is asked for, and the place that their ticket says.
+fn in_line(caller: &Caller, event: &EventId) -> Answer<(VisitorId, Option<Held>)> {
     let detail = "Send the ticket that the join gave, as X-Queue-Ticket or as its cookie; or join first.";
-    Ok(caller.at(event)?.ok_or_else(|| Problem::new(Code::NotInQueue, detail))?)
+    let visitor = caller.at(event)?.ok_or_else(|| Problem::new(Code::NotInQueue, detail))?;
+    let held = caller.ticket(event).filter(|ticket| ticket.visitor == visitor).map(Held::from);
+    Ok((visitor, held))
 }
 
 /// A fresh identity for an anonymous visitor: nobody can guess it, and no user id of a token looks like it by chance.

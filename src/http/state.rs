@@ -11,6 +11,7 @@ use crate::booking::Bookings;
 use crate::catalogue::Catalogue;
 use crate::domain::Clock;
 use crate::engine::Engine;
+use crate::follow::Follower;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::pass::{AdminToken, PassKey, TicketKey, VisitorKey};
@@ -41,6 +42,8 @@ pub struct State {
     pub streams: Streams,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// How old what is known of the lines is, for readiness.
+    pub follower: Arc<Follower>,
     /// The queue's store, for readiness.
     pub engine: Arc<dyn Engine>,
     /// The ledger, for readiness.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::domain::{Code, EventId, Problem, VisitorId};
 use crate::metrics::Metrics;
-use crate::queue::{PositionView, Queue, Standing};
+use crate::queue::{Held, PositionView, Queue, Standing};
 
 /// How often a stream looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -32,6 +32,7 @@ struct Open {
     queue: Arc<Queue>,
     event: EventId,
     visitor: VisitorId,
+    held: Option<Held>,
     closing: watch::Receiver<bool>,
     last: Option<PositionView>,
     sent: Instant,
@@ -63,6 +64,7 @@ impl Streams {
         &self,
         event: &EventId,
         visitor: &VisitorId,
+        held: Option<Held>,
     ) -> Result<impl Stream<Item = String> + Send + 'static, Problem> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             Problem::new(
@@ -72,11 +74,12 @@ impl Streams {
         })?;
         self.metrics.streams.inc();
         let place = Counted(Arc::clone(&self.metrics), place);
-        let first = self.queue.position(event, visitor).await?;
+        let first = self.queue.position(event, visitor, held).await?;
         let open = Open {
             queue: Arc::clone(&self.queue),
             event: event.clone(),
             visitor: visitor.clone(),
+            held,
             closing: self.closing.clone(),
             last: None,
             sent: Instant::now(),
@@ -117,7 +120,7 @@ impl Open {
                 }
                 () = tokio::time::sleep(LOOK) => {}
             }
-            match self.queue.position(&self.event, &self.visitor).await {
+            match self.queue.position(&self.event, &self.visitor, self.held).await {
                 Ok(view) => self.next = Some(view),
                 // A store that is away for a moment ends no stream; a place that is gone does.
                 Err(problem) if problem.code.status() >= 500 => {}

@@ -1,13 +1,13 @@
 //! The line as a visitor meets it: join, position, leave, status.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use quick_cache::sync::Cache;
+
 use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
-use crate::coalesce::{Bounds, Coalescer, Refused};
 use crate::domain::wait::poll_after_seconds;
 use crate::domain::{Clock, Code, EventId, Problem, QueueState, Timestamp, VisitorId};
-use crate::engine::{self, Admission, Engine, EngineError, Joined, Leaving, Left, MAX_BATCH, PLACE_TTL, Place};
+use crate::engine::{self, Admission, Batched, Engine, EngineError, Joined, Leaving, Left, PLACE_TTL, Place};
 use crate::metrics::Metrics;
 use crate::pass::{PassKey, Ticket, TicketKey};
 
@@ -15,21 +15,37 @@ mod view;
 
 pub use view::{JoinView, PositionView, Standing, StatusView};
 
-/// Batches of one kind on their way to the engine at once.
-const IN_FLIGHT: usize = 2;
-
-type Ask<A> = Coalescer<(EventId, VisitorId), Result<(A, u64), EngineError>>;
+/// How often an engine that has forgotten something is mended before its answer stands.
+const MENDS: u32 = 3;
+/// Visitors without a ticket whose numbers are remembered: some 100 bytes each.
+const REMEMBERED: usize = 1 << 18;
 
 /// The queue service.
 pub struct Queue {
     engine: Arc<dyn Engine>,
+    batched: Batched,
     catalogue: Arc<Catalogue>,
     tickets: Arc<TicketKey>,
     passes: Arc<PassKey>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    joins: Ask<Joined>,
-    lookups: Ask<engine::Standing>,
+    /// The places of visitors who come without a ticket, so that each is looked up once.
+    numbers: Cache<(EventId, VisitorId), Held>,
+}
+
+/// A place that a visitor was given, as a ticket or an earlier look-up says. They may have left it since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The number of the place.
+    pub number: u64,
+    /// Until when it is honoured.
+    pub expires_at: Timestamp,
+}
+
+impl From<&Ticket> for Held {
+    fn from(ticket: &Ticket) -> Self {
+        Self { number: ticket.number, expires_at: ticket.expires_at }
+    }
 }
 
 /// What came of a join.
@@ -41,40 +57,17 @@ pub enum Join {
 }
 
 impl Queue {
-    /// The service; `pending` bounds how many joins, and how many lookups, may wait for the engine.
+    /// The service.
     pub fn new(
         engine: Arc<dyn Engine>,
+        batched: Batched,
         catalogue: Arc<Catalogue>,
         tickets: Arc<TicketKey>,
         passes: Arc<PassKey>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
-        pending: usize,
     ) -> Self {
-        let bounds = Bounds { batch: MAX_BATCH, in_flight: IN_FLIGHT, pending };
-        let (on, time) = (Arc::clone(&engine), Arc::clone(&clock));
-        let joins = Coalescer::start(bounds, move |asked| {
-            let (engine, clock) = (Arc::clone(&on), Arc::clone(&time));
-            by_event(asked, move |event, visitors| {
-                let (engine, now) = (Arc::clone(&engine), clock.now());
-                async move {
-                    let joined = engine.join(&event, &visitors, now).await?;
-                    Ok((joined, engine.counters(&event, now).await?.waiting))
-                }
-            })
-        });
-        let (on, time) = (Arc::clone(&engine), Arc::clone(&clock));
-        let lookups = Coalescer::start(bounds, move |asked| {
-            let (engine, clock) = (Arc::clone(&on), Arc::clone(&time));
-            by_event(asked, move |event, visitors| {
-                let (engine, now) = (Arc::clone(&engine), clock.now());
-                async move {
-                    let standings = engine.locate(&event, &visitors, now).await?;
-                    Ok((standings, engine.counters(&event, now).await?.waiting))
-                }
-            })
-        });
-        Self { engine, catalogue, tickets, passes, clock, metrics, joins, lookups }
+        Self { engine, batched, catalogue, tickets, passes, clock, metrics, numbers: Cache::new(REMEMBERED) }
     }
 
     /// Gives the visitor a place, or says again which they have.
@@ -87,7 +80,7 @@ impl Queue {
         match joined {
             Joined::New(place) => {
                 self.metrics.joined.inc();
-                live.flow.joined();
+                live.line.joined(place.number);
                 Ok(Join::New(self.place_view(&live, visitor, place, waiting)))
             }
             Joined::Already(place) => Ok(Join::Again(self.place_view(&live, visitor, place, waiting))),
@@ -100,34 +93,79 @@ impl Queue {
 
     async fn ask_join(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<(Joined, u64), Problem> {
         let id = &live.event.id;
-        let mut answer = ask(&self.joins, id, visitor).await?;
-        // The store came back empty, or the block of numbers ran out: mend it and ask once more.
-        match answer {
-            Err(EngineError::UnknownEvent) => {
-                self.catalogue.restore(id, self.clock.now()).await?;
-                answer = ask(&self.joins, id, visitor).await?;
+        let mut mends = 0;
+        loop {
+            mends += 1;
+            // The store came back empty, or the block of numbers ran out: mend it and ask again.
+            match self.batched.join(id, visitor).await {
+                Err(EngineError::UnknownEvent) if mends <= MENDS => {
+                    self.catalogue.restore(id, self.clock.now()).await?;
+                }
+                Ok((Joined::NoNumbers, _)) if mends <= MENDS => {
+                    self.catalogue.top_up_numbers(id, engine::NumbersLeft(0)).await?;
+                }
+                answer => return answer.map_err(engine_problem),
             }
-            Ok((Joined::NoNumbers, _)) => {
-                self.catalogue.top_up_numbers(id, engine::NumbersLeft(0)).await?;
-                answer = ask(&self.joins, id, visitor).await?;
-            }
-            _ => {}
+        }
+    }
+
+    /// Where the visitor stands: from memory where the number of the place is known and still in line, else from the store. Admits nobody.
+    ///
+    /// # Errors
+    /// `EVENT_NOT_FOUND`, `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
+    pub async fn position(
+        &self,
+        event: &EventId,
+        visitor: &VisitorId,
+        held: Option<Held>,
+    ) -> Result<PositionView, Problem> {
+        let live = self.catalogue.find(event)?;
+        let held = held.or_else(|| self.numbers.get(&(event.clone(), visitor.clone())));
+        if let Some(view) = held.and_then(|held| self.waiting(&live, held)) {
+            return Ok(view);
+        }
+        let (standing, waiting) = self.locate(&live, visitor).await?;
+        if let engine::Standing::Waiting(place) = standing {
+            let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
+            self.numbers.insert((event.clone(), visitor.clone()), held);
+        }
+        self.view(&live, visitor, standing, waiting)
+    }
+
+    /// The answer to a visitor whose place is in line; `None` where memory cannot tell.
+    pub fn waiting(&self, live: &LiveEvent, held: Held) -> Option<PositionView> {
+        let now = self.clock.now();
+        let look = live.line.look(held.number, now)?;
+        let wait = live.wait_seconds(look.position?, Some(look.flow), now);
+        Some(place_in_line(&live.event.id, look.position?, look.waiting, wait, held.expires_at))
+    }
+
+    /// Where a visitor stands, as the store says, and how many wait.
+    ///
+    /// # Errors
+    /// `OVERLOADED`, `STORE_UNAVAILABLE`.
+    pub async fn locate(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<(engine::Standing, u64), Problem> {
+        let id = &live.event.id;
+        let mut answer = self.batched.locate(id, visitor).await;
+        if let Err(EngineError::UnknownEvent) = answer {
+            self.catalogue.restore(id, self.clock.now()).await?;
+            answer = self.batched.locate(id, visitor).await;
         }
         answer.map_err(engine_problem)
     }
 
-    /// Where the visitor stands. Admits nobody.
+    /// What a visitor is shown who stands there, as the store says.
     ///
     /// # Errors
-    /// `EVENT_NOT_FOUND`, `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
-    pub async fn position(&self, event: &EventId, visitor: &VisitorId) -> Result<PositionView, Problem> {
-        let live = self.catalogue.find(event)?;
-        let mut answer = ask(&self.lookups, event, visitor).await?;
-        if let Err(EngineError::UnknownEvent) = answer {
-            self.catalogue.restore(event, self.clock.now()).await?;
-            answer = ask(&self.lookups, event, visitor).await?;
-        }
-        let (standing, waiting) = answer.map_err(engine_problem)?;
+    /// `NOT_IN_QUEUE`; `INTERNAL_ERROR` when the pass cannot be signed.
+    pub fn view(
+        &self,
+        live: &LiveEvent,
+        visitor: &VisitorId,
+        standing: engine::Standing,
+        waiting: u64,
+    ) -> Result<PositionView, Problem> {
+        let event = &live.event.id;
         let view = |state, admission: Admission, pass: Option<String>| PositionView {
             event_id: event.clone(),
             state,
@@ -142,19 +180,8 @@ impl Queue {
         };
         Ok(match standing {
             engine::Standing::Waiting(place) => {
-                let wait = live.wait_seconds(place.position, self.clock.now());
-                PositionView {
-                    event_id: event.clone(),
-                    state: Standing::Waiting,
-                    position: place.position,
-                    total_in_queue: waiting,
-                    estimated_wait_seconds: wait,
-                    is_ready: false,
-                    expires_at: place.joined_at.plus(PLACE_TTL),
-                    poll_after_seconds: poll_after_seconds(wait),
-                    queue_pass: None,
-                    queue_pass_expires_at: None,
-                }
+                let wait = self.wait(live, place.position);
+                place_in_line(event, place.position, waiting, wait, place.joined_at.plus(PLACE_TTL))
             }
             engine::Standing::Admitted(admission) => {
                 view(Standing::Admitted, admission, Some(self.pass(event, visitor, admission)?))
@@ -165,6 +192,11 @@ impl Queue {
                 return Err(Problem::new(Code::NotInQueue, "Join the queue first, at POST /api/v1/queue/join."));
             }
         })
+    }
+
+    fn wait(&self, live: &LiveEvent, position: u64) -> Option<u64> {
+        let flow = live.line.latest().map(|(counters, outflow)| (outflow, counters.at));
+        live.wait_seconds(position, flow, self.clock.now())
     }
 
     /// Gives up the place, or the pass, that the ticket stands for. Leaving twice is no error.
@@ -179,13 +211,16 @@ impl Queue {
             Err(EngineError::UnknownEvent) => Left::Nothing,
             Err(error) => return Err(engine_problem(error)),
         };
+        if left == Left::Line {
+            live.line.left(ticket.number);
+        }
         if left != Left::Nothing {
             self.metrics.left.inc();
         }
         Ok(left)
     }
 
-    /// The line as a whole, as of the last release: no round trip.
+    /// The line as a whole, from memory.
     ///
     /// # Errors
     /// `EVENT_NOT_FOUND`.
@@ -194,7 +229,7 @@ impl Queue {
         let now = self.clock.now();
         let policy = &live.event.spec.queue;
         let state = policy.state_at(now);
-        let latest = live.flow.latest();
+        let latest = live.line.latest();
         let waiting = latest.map_or(0, |(counters, _)| counters.waiting);
         Ok(StatusView {
             event_id: event.clone(),
@@ -205,7 +240,11 @@ impl Queue {
             admitted_active: latest.map_or(0, |(counters, _)| counters.active),
             admit_per_minute: policy.admit_per_minute,
             observed_admit_per_minute: latest.map_or(0, |(_, outflow)| outflow.admitted_per_minute()),
-            estimated_wait_seconds: live.wait_seconds(waiting + 1, now),
+            estimated_wait_seconds: live.wait_seconds(
+                waiting + 1,
+                latest.map(|(counters, outflow)| (outflow, counters.at)),
+                now,
+            ),
             message: policy.message.clone(),
             updated_at: latest.map_or(now, |(counters, _)| counters.at),
         })
@@ -217,7 +256,7 @@ impl Queue {
     }
 
     fn place_view(&self, live: &LiveEvent, visitor: &VisitorId, place: Place, waiting: u64) -> JoinView {
-        let wait = live.wait_seconds(place.position, self.clock.now());
+        let wait = self.wait(live, place.position);
         JoinView {
             event_id: live.event.id.clone(),
             position: place.position,
@@ -262,45 +301,23 @@ impl Queue {
     }
 }
 
-async fn ask<A: Send + 'static>(
-    door: &Ask<A>,
+fn place_in_line(
     event: &EventId,
-    visitor: &VisitorId,
-) -> Result<Result<(A, u64), EngineError>, Problem> {
-    door.ask((event.clone(), visitor.clone())).await.map_err(refused)
-}
-
-/// What a full or broken batch is to a caller.
-pub fn refused(refused: Refused) -> Problem {
-    match refused {
-        Refused::Full => Problem::overloaded("This instance"),
-        Refused::Lost => Problem::unavailable(refused),
+    position: u64,
+    waiting: u64,
+    wait: Option<u64>,
+    expires_at: Timestamp,
+) -> PositionView {
+    PositionView {
+        event_id: event.clone(),
+        state: Standing::Waiting,
+        position,
+        total_in_queue: waiting,
+        estimated_wait_seconds: wait,
+        is_ready: false,
+        expires_at,
+        poll_after_seconds: poll_after_seconds(wait),
+        queue_pass: None,
+        queue_pass_expires_at: None,
     }
-}
-
-/// Carries out a mixed batch event by event, in the order of first mention, and puts the answers back in their places.
-async fn by_event<A, F, R>(asked: Vec<(EventId, VisitorId)>, run: F) -> Vec<Result<(A, u64), EngineError>>
-where
-    A: Copy,
-    F: Fn(EventId, Vec<VisitorId>) -> R,
-    R: Future<Output = engine::Result<(Vec<A>, u64)>>,
-{
-    let mut answers: Vec<Result<(A, u64), EngineError>> =
-        asked.iter().map(|_| Err(EngineError::Unavailable("no answer".into()))).collect();
-    let mut groups: HashMap<EventId, Vec<(usize, VisitorId)>> = HashMap::new();
-    for (at, (event, visitor)) in asked.into_iter().enumerate() {
-        groups.entry(event).or_default().push((at, visitor));
-    }
-    for (event, members) in groups {
-        let (places, visitors): (Vec<usize>, Vec<VisitorId>) = members.into_iter().unzip();
-        match run(event, visitors).await {
-            Ok((each, waiting)) => {
-                for (place, answer) in places.into_iter().zip(each) {
-                    answers[place] = Ok((answer, waiting));
-                }
-            }
-            Err(error) => places.into_iter().for_each(|place| answers[place] = Err(error.clone())),
-        }
-    }
-    answers
 }

@@ -33,7 +33,7 @@ impl Releaser {
 
     /// One step: releases every event that is due. A failure of one event does not hold up the others.
     pub async fn tick(&self, now: Timestamp) {
-        let due = self.catalogue.all().into_iter().filter(|live| is_due(live, now));
+        let due = self.catalogue.all().into_iter().filter(|live| live.line.is_due(now, IDLE));
         futures_util::stream::iter(due)
             .for_each_concurrent(AT_ONCE, |live| async move {
                 if let Err(problem) = self.release(&live, now).await {
@@ -53,7 +53,7 @@ impl Releaser {
                 Err(error) => return Err(engine_problem(error)),
             };
             self.metrics.admitted.inc_by(released.admitted.into());
-            live.flow.observe(released.counters);
+            live.line.released(released.counters, now);
             self.catalogue.top_up_numbers(id, released.counters.numbers_left).await?;
             if released.admitted < RELEASE_BATCH {
                 break;
@@ -61,11 +61,4 @@ impl Releaser {
         }
         Ok(())
     }
-}
-
-/// Whether somebody may be waiting, or it is time to look.
-fn is_due(live: &LiveEvent, now: Timestamp) -> bool {
-    live.flow
-        .latest()
-        .is_none_or(|(counters, _)| counters.waiting > 0 || now.since(counters.at) >= IDLE || counters.at > now)
 }

@@ -1,16 +1,18 @@
 //! The in-process engine: the reference model.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use async_trait::async_trait;
 
 use super::{
-    Claim, Claimed, Counters, Engine, EngineError, EventRules, Joined, Leaving, LedgerNews, Left, NumberBlock,
-    NumbersLeft, Released, Result, Standing, StockChange, ZoneStock,
+    Claim, Claimed, Counters, Cursor, Engine, EngineError, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
+    NumberBlock, NumbersLeft, Released, Result, SnapshotPage, Standing, StockChange, ZoneStock,
 };
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
+mod feed;
 mod line;
 mod marks;
 mod numbers;
@@ -26,6 +28,8 @@ use state::EventState;
 #[derive(Debug, Default)]
 pub struct MemoryEngine {
     events: RwLock<HashMap<EventId, Mutex<EventState>>>,
+    /// Events ever made: tells the feeds of an event that was removed and put again apart.
+    made: AtomicU64,
 }
 
 impl MemoryEngine {
@@ -46,7 +50,8 @@ impl MemoryEngine {
 impl Engine for MemoryEngine {
     async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<NumbersLeft> {
         let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
-        let state = events.entry(event.clone()).or_insert_with(|| Mutex::new(EventState::new(rules.clone(), now)));
+        let new = || Mutex::new(EventState::new(rules.clone(), self.made.fetch_add(1, Ordering::Relaxed), now));
+        let state = events.entry(event.clone()).or_insert_with(new);
         let state = state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.put_rules(rules, now);
         Ok(state.numbers_left())
@@ -80,6 +85,14 @@ impl Engine for MemoryEngine {
         self.on(event, |state| state.release(now))
     }
 
+    async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed> {
+        self.on(event, |state| state.follow(cursor, now))
+    }
+
+    async fn snapshot(&self, event: &EventId, from: u64) -> Result<SnapshotPage> {
+        self.on(event, |state| state.snapshot(from))
+    }
+
     async fn counters(&self, event: &EventId, now: Timestamp) -> Result<Counters> {
         self.on(event, |state| state.counters(now))
     }
@@ -102,6 +115,10 @@ impl Engine for MemoryEngine {
 
     async fn retain_zones(&self, event: &EventId, keep: &[ZoneKey]) -> Result<()> {
         self.on(event, |state| state.stock.retain(keep))
+    }
+
+    fn is_in_process(&self) -> bool {
+        true
     }
 
     async fn ping(&self) -> Result<()> {

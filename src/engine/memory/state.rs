@@ -3,10 +3,11 @@
 use crate::domain::release::Bucket;
 use crate::domain::{QueueState, Timestamp, VisitorId};
 use crate::engine::{
-    Admission, Claim, Claimed, ClaimedPass, Counters, EventRules, Joined, Leaving, LedgerNews, Left, NumbersLeft,
-    PLACE_TTL, Place, RELEASE_BATCH, Released, Standing, StockChange,
+    Admission, Claim, Claimed, ClaimedPass, Counters, Cursor, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
+    NumbersLeft, PLACE_TTL, Place, RELEASE_BATCH, Released, SnapshotPage, Standing, StockChange,
 };
 
+use super::feed::Feed;
 use super::line::Line;
 use super::marks::Marks;
 use super::numbers::Numbers;
@@ -31,11 +32,13 @@ pub struct EventState {
 
 impl EventState {
     /// A new event, with an empty bucket and no numbers.
-    pub fn new(rules: EventRules, now: Timestamp) -> Self {
+    ///
+    /// `feed` is another number for each event ever made.
+    pub fn new(rules: EventRules, feed: u64, now: Timestamp) -> Self {
         Self {
             rules,
             bucket: Bucket::empty(now),
-            line: Line::default(),
+            line: Line::new(Feed::new(feed)),
             marks: Marks::default(),
             passes: Passes::default(),
             admitted: 0,
@@ -65,7 +68,7 @@ impl EventState {
         self.rules = EventRules { number_floor: floor.max(rules.number_floor), ..rules.clone() };
         if self.floor() > floor {
             self.numbers.raise(self.floor());
-            self.line = Line::default();
+            self.line.clear(self.floor() - 1);
             self.marks = Marks::default();
             self.passes = Passes::default();
         }
@@ -102,7 +105,7 @@ impl EventState {
 
     fn place(&self, visitor: &VisitorId) -> Option<Place> {
         let number = self.line.number(visitor)?;
-        let position = self.line.position(visitor)?;
+        let position = self.line.position(number)?;
         Some(Place { number, position, joined_at: self.marks.joined_at(number) })
     }
 
@@ -141,9 +144,7 @@ impl EventState {
             let most = u32::try_from(most).unwrap_or(RELEASE_BATCH);
             let expires_at = now.plus(std::time::Duration::from_secs(policy.pass_ttl_seconds.into()));
             let tokens = self.bucket.take(policy.admit_per_minute, now, most);
-            while admitted < tokens
-                && let Some((number, visitor)) = self.line.pop()
-            {
+            for (number, visitor) in self.line.pop(tokens, u64::MAX) {
                 let admission = Admission { number, admitted_at: now, expires_at };
                 self.passes.put(visitor, Pass { admission, state: PassState::Active });
                 admitted += 1;
@@ -160,13 +161,18 @@ impl EventState {
         if joined_at.plus(PLACE_TTL) >= now {
             return;
         }
-        for _ in 0..RELEASE_BATCH {
-            if self.line.front().is_none_or(|number| number >= end) {
-                break;
-            }
-            self.line.pop();
-            self.left += 1;
-        }
+        self.left += self.line.pop(RELEASE_BATCH, end).len() as u64;
+    }
+
+    /// See [`crate::engine::Engine::follow`].
+    pub fn follow(&self, cursor: Option<Cursor>, now: Timestamp) -> Followed {
+        let (changes, cursor, more) = self.line.feed.since(cursor);
+        Followed { counters: self.counters(now), cursor, changes, more }
+    }
+
+    /// See [`crate::engine::Engine::snapshot`].
+    pub fn snapshot(&self, from: u64) -> SnapshotPage {
+        self.line.snapshot(from)
     }
 
     /// See [`crate::engine::Engine::counters`].

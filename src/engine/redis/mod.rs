@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use redis::Value;
 
 use super::{
-    Claim, Claimed, Counters, ENDED_TTL, Engine, EngineError, EventRules, HOLD_TTL, Joined, Leaving, LedgerNews, Left,
-    MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Released, Result, Standing, StockChange, ZoneStock,
+    Claim, Claimed, Counters, Cursor, ENDED_TTL, Engine, EngineError, EventRules, Followed, HOLD_TTL, Joined, Leaving,
+    LedgerNews, Left, MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Released, Result, SNAPSHOT_PAGE,
+    SnapshotPage, Standing, StockChange, ZoneStock,
 };
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
 mod check;
+mod feed;
 pub mod keys;
 mod news;
 mod pool;
@@ -218,6 +220,17 @@ impl Engine for RedisEngine {
         let (admitted, counters) = values.split_first().ok_or_else(|| reply::odd("nothing"))?;
         let admitted = u32::try_from(reply::count(admitted)?).map_err(|_| reply::odd("a count"))?;
         Ok(Released { admitted, counters: reply::counters(counters)? })
+    }
+
+    async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed> {
+        let cursor = cursor.map_or(Text(""), |cursor| Argument::Built(feed::step(cursor)));
+        let values = self.run(&scripts::FOLLOW, event, &[self.time(now), cursor, Int(feed::STEPS)]).await?;
+        feed::followed(&values)
+    }
+
+    async fn snapshot(&self, event: &EventId, from: u64) -> Result<SnapshotPage> {
+        let most = Int(i64::try_from(SNAPSHOT_PAGE).unwrap_or(i64::MAX));
+        feed::page(&self.run(&scripts::SNAPSHOT, event, &[number(from), most]).await?)
     }
 
     async fn counters(&self, event: &EventId, now: Timestamp) -> Result<Counters> {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::keys::{ACTIVE, BUYERS, DUE, ENDED, EVENT, HOLDS, JOINS, Key, LINE, PASSES, ZONES};
+use super::keys::{ACTIVE, BUYERS, DUE, ENDED, EVENT, FEED, HOLDS, JOINS, Key, LINE, PASSES, ZONES};
 
 /// What all scripts start with.
 pub const LIB: &str = include_str!("../../../lua/lib.lua");
@@ -48,15 +48,17 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUT_RULES = "put_rules": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED;
+    PUT_RULES = "put_rules": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED;
     GRANT_NUMBERS = "grant_numbers": EVENT;
-    REMOVE = "remove": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS;
-    JOIN = "join": EVENT, LINE, JOINS, PASSES, ACTIVE;
+    REMOVE = "remove": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS, FEED;
+    JOIN = "join": EVENT, LINE, JOINS, PASSES, ACTIVE, FEED;
     LOCATE = "locate": EVENT, LINE, JOINS, PASSES, ACTIVE;
-    LEAVE = "leave": EVENT, LINE, PASSES, ACTIVE, ENDED;
-    RELEASE = "release": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED;
+    LEAVE = "leave": EVENT, LINE, PASSES, ACTIVE, ENDED, FEED;
+    RELEASE = "release": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED;
+    FOLLOW = "follow": EVENT, LINE, ACTIVE, FEED;
+    SNAPSHOT = "snapshot": EVENT, LINE;
     COUNTERS = "counters": EVENT, LINE, ACTIVE;
-    CLAIM = "claim": EVENT, LINE, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS;
+    CLAIM = "claim": EVENT, LINE, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS, FEED;
     OBSERVE = "observe": EVENT, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS;
     STALE_HOLDS = "stale_holds": EVENT, DUE;
     STOCK = "stock": EVENT, ZONES;

@@ -11,7 +11,11 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use usher::domain::{QueuePolicy, QueueState, Timestamp};
-use usher::engine::{Admission, Claim, ClaimedPass, Engine, EventRules, Leaving, LedgerNews, NumberBlock, Standing};
+use usher::engine::{
+    Admission, Claim, ClaimedPass, Engine, EngineError, EventRules, Leaving, LedgerNews, NumberBlock, Standing,
+};
+use usher::follow::catch_up;
+use usher::line::Line;
 
 use super::rig::{Rig, at, b, buyer, tally, v, z};
 
@@ -219,8 +223,35 @@ async fn view(rig: &Rig, now: Timestamp) -> String {
     )
 }
 
+/// Positions answered from memory are those of the store: everyone in line is where the followed line says, and nobody else is.
+async fn positions_agree(rig: &Rig, line: &Line, now: Timestamp) -> Result<(), TestCaseError> {
+    let (engine, event) = (rig.engine.as_ref(), &rig.event);
+    match catch_up(engine, event, line, || now).await {
+        Err(EngineError::UnknownEvent) => {
+            line.forget();
+            return Ok(());
+        }
+        followed => followed.map_err(|error| TestCaseError::fail(error.to_string()))?,
+    }
+    let counters = engine.counters(event, now).await.map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let mut places = HashMap::new();
+    for standing in everyone(engine, rig, now).await.map_err(TestCaseError::fail)? {
+        if let Standing::Waiting(place) = standing {
+            places.insert(place.number, place.position);
+        }
+    }
+    for number in 0..80 {
+        let look = line.look(number, now).expect("followed just now");
+        proptest::prop_assert_eq!(look.position, places.get(&number).copied(), "number {}", number);
+        proptest::prop_assert_eq!(look.waiting, counters.waiting);
+    }
+    Ok(())
+}
+
 async fn compare(ops: &[Op]) -> Result<(), TestCaseError> {
     let (memory, redis) = (Rig::memory(), Rig::redis());
+    // One line follows every step, the other looks now and then.
+    let lines = [&memory, &redis].map(|rig| (rig, [Line::unknown(at(0.0)), Line::unknown(at(0.0))]));
     let mut caller = Caller { now: at(0.0), told: HashMap::new() };
     for (step, op) in ops.iter().enumerate() {
         if let Op::Step(span) = op {
@@ -230,6 +261,12 @@ async fn compare(ops: &[Op]) -> Result<(), TestCaseError> {
         proptest::prop_assert_eq!(&expected, &answer, "step {}: {:?}", step, op);
         let (expected, found) = (view(&memory, caller.now).await, view(&redis, caller.now).await);
         proptest::prop_assert_eq!(&expected, &found, "after step {}: {:?}", step, op);
+        for (rig, [always, seldom]) in &lines {
+            positions_agree(rig, always, caller.now).await?;
+            if step % 7 == 6 || step + 1 == ops.len() {
+                positions_agree(rig, seldom, caller.now).await?;
+            }
+        }
         if let Ok(standings) = everyone(memory.engine.as_ref(), &memory, caller.now).await {
             standings.into_iter().enumerate().for_each(|(visitor, standing)| caller.tell(visitor, standing));
         }

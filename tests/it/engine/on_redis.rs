@@ -152,7 +152,7 @@ async fn the_keys_on_the_server_are_those_of_the_table() {
     }
     let table = keys::ALL.iter().map(|key| (key.of("usher", &event()), key.kind.to_owned())).collect();
     assert_eq!(found, table);
-    assert!(found.keys().all(|key| key.starts_with("usher:1:{e1}:")));
+    assert!(found.keys().all(|key| key.starts_with("usher:2:{e1}:")));
 
     rig.engine.remove(&rig.event).await.expect("removed");
     assert_eq!(server.command::<Vec<String>>(&["KEYS", "*"]).await, Vec::<String>::new());

@@ -254,7 +254,7 @@ async fn a_count_that_was_missed_does_not_keep_a_visitor_out(setup: Setup) {
     let world = open(setup, 20, json!({})).await;
     let (_, pass) = admitted_as(&world, 0, "e", "ann").await;
     let booking = booking_id(&world.reserve(0, "e", &pass, "k1", 10).await);
-    let key = world.settings.redis.as_ref().map(|redis| format!("{}:1:{{e}}:buyers", redis.prefix));
+    let key = world.settings.redis.as_ref().map(|redis| format!("{}:2:{{e}}:buyers", redis.prefix));
     let mut before = None;
     if let Some(key) = &key {
         let count: String = redis::shared().command(&["HGET", key, "ann"]).await;

@@ -1,0 +1,180 @@
+//! What this instance knows of an event's line: the numbers that are present, the live numbers, and how fast it moves.
+//!
+//! The follower keeps it true to the engine's feed; polls, pushes and status are answered from it, without a round trip. What is
+//! answered here is never older than [`FRESH`]: older knowledge is not told, and the store is asked instead.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::domain::Timestamp;
+use crate::domain::present::{Change, Present};
+use crate::domain::wait::{Outflow, Totals};
+use crate::engine::{Counters, Cursor, Followed};
+
+/// The longest that positions are answered from memory after the feed was last heard.
+pub const FRESH: Duration = Duration::from_secs(1);
+/// Answers of the store that overtook each other lie within this; counters that are older by more mean that its clock was set back.
+const OVERTAKEN: Duration = Duration::from_secs(5);
+
+/// An event's line as this instance knows it.
+#[derive(Debug)]
+pub struct Line {
+    known: RwLock<Known>,
+    /// Grows with every change of what is known.
+    version: AtomicU64,
+    /// Microseconds of the last release that this instance ran.
+    released_at: AtomicI64,
+    /// Somebody joined through this instance since a release was last due.
+    stirred: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    present: Present,
+    /// Where the feed was read to; `None` before the first snapshot.
+    cursor: Option<Cursor>,
+    /// When the feed was last heard, by this instance's clock; at first, when the event came to be known.
+    heard: Timestamp,
+    flow: Option<(Counters, Outflow)>,
+}
+
+/// One look at a line.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Where the number stands, from 1; `None` when it is not in line.
+    pub position: Option<u64>,
+    /// Visitors in line.
+    pub waiting: u64,
+    /// How fast the line moves, and the store's clock when that was seen.
+    pub flow: (Outflow, Timestamp),
+}
+
+impl Line {
+    /// A line of which nothing is known yet.
+    pub fn unknown(now: Timestamp) -> Self {
+        Self {
+            known: RwLock::new(Known { heard: now, ..Known::default() }),
+            version: AtomicU64::new(0),
+            released_at: AtomicI64::new(0),
+            stirred: AtomicBool::new(false),
+        }
+    }
+
+    /// Where a number stands, if the line is known and was heard of within [`FRESH`].
+    pub fn look(&self, number: u64, now: Timestamp) -> Option<Look> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (counters, outflow) = known.flow.filter(|_| known.is_fresh(now))?;
+        Some(Look {
+            position: known.present.position(number),
+            waiting: known.present.len(),
+            flow: (outflow, counters.at),
+        })
+    }
+
+    /// The live numbers; `None` before the first were heard.
+    pub fn latest(&self) -> Option<(Counters, Outflow)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (counters, outflow) = known.flow?;
+        let waiting = if known.cursor.is_some() { known.present.len() } else { counters.waiting };
+        Some((Counters { waiting, ..counters }, outflow))
+    }
+
+    /// Grows with every change: whoever saw this version has seen all there is.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// How long ago the feed was heard.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        now.since(self.known.read().unwrap_or_else(PoisonError::into_inner).heard)
+    }
+
+    /// Where to read on; `None` when a snapshot comes first.
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).cursor
+    }
+
+    /// Whether a release has something to do: somebody may wait, or the last one was `idle` ago.
+    pub fn is_due(&self, now: Timestamp, idle: Duration) -> bool {
+        let released = Timestamp::from_micros(self.released_at.load(Ordering::Relaxed));
+        self.stirred.swap(false, Ordering::Relaxed)
+            || now.since(released) >= idle
+            || released > now
+            || self.latest().is_none_or(|(counters, _)| counters.waiting > 0)
+    }
+
+    /// Takes in what a release reported. `now` is this instance's clock.
+    pub fn released(&self, counters: Counters, now: Timestamp) {
+        self.released_at.store(now.micros(), Ordering::Relaxed);
+        self.known.write().unwrap_or_else(PoisonError::into_inner).count(counters);
+    }
+
+    /// Takes in what the feed said since the cursor. `now` is when it was asked.
+    pub fn heard(&self, followed: &Followed, now: Timestamp) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let changes = followed.changes.as_deref().unwrap_or_default();
+        known.present.apply(changes);
+        known.cursor = Some(followed.cursor);
+        known.count(followed.counters);
+        // In the middle of a long way behind, what is known is old however lately it was heard.
+        if !followed.more {
+            known.heard = now;
+        }
+        if !changes.is_empty() {
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Begins anew from a snapshot, to be followed by the changes since `cursor`.
+    pub fn begin(&self, present: Present, cursor: Cursor) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.present = present;
+        known.cursor = Some(cursor);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The store does not know the event: nothing that was known of it stands.
+    pub fn forget(&self) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.present = Present::default();
+        known.cursor = None;
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Somebody joined through this instance. A number right behind the last one that is known is taken in at once; any
+    /// other waits for the feed, because numbers between may have joined elsewhere.
+    pub fn joined(&self, number: u64) {
+        self.stirred.store(true, Ordering::Relaxed);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.cursor.is_some() && number == known.present.highest() + 1 {
+            known.present.apply(&[Change::Joined { first: number, last: number }]);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Somebody left through this instance: whoever stands behind moves up at once.
+    pub fn left(&self, number: u64) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).present.remove(number);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Known {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        // The other way round: the clock was set back, or the feed was heard just now by another thread.
+        self.cursor.is_some() && now.since(self.heard) <= FRESH && self.heard.since(now) <= FRESH
+    }
+
+    fn count(&mut self, counters: Counters) {
+        let totals = Totals { waiting: counters.waiting, admitted: counters.admitted, left: counters.left };
+        match self.flow.as_mut() {
+            Some((last, _)) if counters.at < last.at && last.at.since(counters.at) <= OVERTAKEN => {}
+            Some((last, outflow)) => {
+                outflow.observe(counters.at, totals);
+                *last = counters;
+            }
+            None => self.flow = Some((counters, Outflow::starting(counters.at, totals))),
+        }
+    }
+}
