@@ -101,6 +101,7 @@ pub struct Application {
     closing: watch::Sender<bool>,
     loops: JoinSet<()>,
     generated_admin_token: Option<Secret>,
+    streams: Arc<Streams>,
     stores: Stores,
 }
 
@@ -185,7 +186,7 @@ impl Application {
         // Before the first request: whoever is waiting already is answered from memory at once.
         follower.tick().await;
 
-        let services = wire(settings, &stores, keys, &catalogue, &follower, &metrics, &clock, closed.clone());
+        let services = wire(settings, &stores, keys, &catalogue, &follower, &metrics, &clock);
         let state = web::Data::new(services);
         let mut loops = JoinSet::new();
         let releaser = Arc::new(Releaser::new(engine, Arc::clone(&catalogue), metrics));
@@ -195,9 +196,13 @@ impl Application {
             let releaser = Arc::clone(&releaser);
             async move { releaser.tick(now).await }
         });
+        let streams = Arc::clone(&state.streams);
         every(&mut loops, FOLLOW_EVERY, closed.clone(), time(), move |_| {
-            let follower = Arc::clone(&follower);
-            async move { follower.tick().await }
+            let (follower, streams) = (Arc::clone(&follower), Arc::clone(&streams));
+            async move {
+                follower.tick().await;
+                streams.tick().await;
+            }
         });
         every(&mut loops, SWEEP_EVERY, closed.clone(), time(), move |now| {
             let sweeper = Arc::clone(&sweeper);
@@ -217,8 +222,9 @@ impl Application {
             async move { state.limits.shrink() }
         });
 
+        let streams = Arc::clone(&state.streams);
         let (server, address) = listen(settings, &state)?;
-        Ok(Self { address, server, closing, loops, generated_admin_token, stores })
+        Ok(Self { address, server, closing, loops, generated_admin_token, streams, stores })
     }
 
     /// Where it listens.
@@ -244,6 +250,7 @@ impl Application {
         }
         tracing::info!("stopping: streams end, requests under way are finished");
         self.closing.send_replace(true);
+        self.streams.close();
         handle.stop(true).await;
         while self.loops.join_next().await.is_some() {}
         let ended = server.await.map_err(std::io::Error::other)?;
@@ -261,14 +268,12 @@ fn wire(
     follower: &Arc<Follower>,
     metrics: &Arc<Metrics>,
     clock: &Arc<dyn Clock>,
-    closing: watch::Receiver<bool>,
 ) -> State {
     let pending = settings.http.max_pending;
     let (engine, ledger) = (&stores.engine, &stores.ledger);
     let (tickets, passes) = (Arc::new(keys.tickets), Arc::new(keys.passes));
     let batched = Batched::new(Arc::clone(engine), Arc::clone(clock), pending);
     let queue = Arc::new(Queue::new(
-        Arc::clone(engine),
         batched.clone(),
         Arc::clone(catalogue),
         Arc::clone(&tickets),
@@ -277,7 +282,6 @@ fn wire(
         Arc::clone(metrics),
     ));
     let bookings = Arc::new(Bookings::new(
-        Arc::clone(engine),
         batched,
         Arc::clone(ledger),
         Arc::clone(catalogue),
@@ -289,7 +293,13 @@ fn wire(
     let rate = |rate: Option<crate::config::Rate>| rate.map_or((0, 0), |rate| (rate.per_second, rate.burst));
     let trusted = settings.auth.trusted_header.as_deref();
     State {
-        streams: Streams::new(Arc::clone(&queue), Arc::clone(metrics), settings.http.max_streams, closing),
+        streams: Arc::new(Streams::new(
+            Arc::clone(&queue),
+            Arc::clone(catalogue),
+            Arc::clone(clock),
+            Arc::clone(metrics),
+            settings.http.max_streams,
+        )),
         queue,
         bookings,
         admin: Admin::new(Arc::clone(engine), Arc::clone(ledger), Arc::clone(catalogue), Arc::clone(clock)),

@@ -78,12 +78,13 @@ pub async fn catch_up(
 ) -> engine::Result<()> {
     for _ in 0..ROUNDS {
         let asked = now();
-        let followed = engine.follow(event, line.cursor(), asked).await?;
+        let from = line.cursor();
+        let followed = engine.follow(event, from, asked).await?;
         if followed.changes.is_none() {
             line.begin(snapshot(engine, event).await?, followed.cursor);
             continue;
         }
-        line.heard(&followed, asked);
+        line.heard(from, &followed, asked);
         if !followed.more {
             break;
         }

@@ -72,6 +72,12 @@ impl Line {
         })
     }
 
+    /// Many looks at one moment; `None` where [`Line::look`] gives none.
+    pub fn survey<T>(&self, now: Timestamp, look: impl FnOnce(&Present) -> T) -> Option<T> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.is_fresh(now).then(|| look(&known.present))
+    }
+
     /// The live numbers; `None` before the first were heard.
     pub fn latest(&self) -> Option<(Counters, Outflow)> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -110,9 +116,13 @@ impl Line {
         self.known.write().unwrap_or_else(PoisonError::into_inner).count(counters);
     }
 
-    /// Takes in what the feed said since the cursor. `now` is when it was asked.
-    pub fn heard(&self, followed: &Followed, now: Timestamp) {
+    /// Takes in what the feed said since `from`. `now` is when it was asked. An answer that a [`Line::forget`] overtook is
+    /// passed over.
+    pub fn heard(&self, from: Option<Cursor>, followed: &Followed, now: Timestamp) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.cursor != from {
+            return;
+        }
         let changes = followed.changes.as_deref().unwrap_or_default();
         known.present.apply(changes);
         known.cursor = Some(followed.cursor);

@@ -49,7 +49,6 @@ pub struct Summary {
 impl Bookings {
     /// The service; `pending` bounds how many reservations may wait for the ledger.
     pub fn new(
-        engine: Arc<dyn Engine>,
         batched: Batched,
         ledger: Arc<dyn Ledger>,
         catalogue: Arc<Catalogue>,
@@ -58,6 +57,7 @@ impl Bookings {
         metrics: Arc<Metrics>,
         pending: usize,
     ) -> Self {
+        let engine = Arc::clone(batched.engine());
         let teller =
             Teller { engine: Arc::clone(&engine), catalogue: Arc::clone(&catalogue), clock: Arc::clone(&clock) };
         let commits = commit::commits(Arc::clone(&ledger), teller.clone(), Arc::clone(&metrics), pending);

@@ -95,6 +95,9 @@ impl Catalogue {
             } else {
                 let known = events.get(&event.id).map(|live| Arc::clone(&live.line));
                 let line = known.unwrap_or_else(|| Arc::new(Line::unknown(now)));
+                if events.get(&event.id).is_some_and(|live| live.event.number_floor != event.number_floor) {
+                    line.forget();
+                }
                 events.insert(event.id.clone(), Arc::new(LiveEvent { event, line }));
             }
             self.events.store(Arc::new(events));

@@ -49,6 +49,11 @@ impl Batched {
         batched
     }
 
+    /// The engine itself.
+    pub const fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
     /// [`Engine::join`] for one visitor, and how many wait afterwards.
     ///
     /// # Errors
@@ -85,10 +90,10 @@ impl Batched {
     async fn joins(&self, event: &EventId, visitors: &[VisitorId]) -> Result<Vec<(Joined, u64)>> {
         let joined = self.engine.join(event, visitors, self.clock.now()).await?;
         // Whoever has a new place is the last in line: their position is the length of the line.
-        let waiting = match joined.iter().all(|joined| matches!(joined, Joined::New(_))) {
-            true => 0,
-            false => self.engine.counters(event, self.clock.now()).await?.waiting,
-        };
+        let mut waiting = 0;
+        if !joined.iter().all(|joined| matches!(joined, Joined::New(_))) {
+            waiting = self.engine.counters(event, self.clock.now()).await?.waiting;
+        }
         let with_length = |joined| match joined {
             Joined::New(place) => (joined, waiting.max(place.position)),
             _ => (joined, waiting),

@@ -39,7 +39,7 @@ pub struct State {
     /// Events.
     pub catalogue: Arc<Catalogue>,
     /// Pushes.
-    pub streams: Streams,
+    pub streams: Arc<Streams>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// How old what is known of the lines is, for readiness.

@@ -59,7 +59,6 @@ pub enum Join {
 impl Queue {
     /// The service.
     pub fn new(
-        engine: Arc<dyn Engine>,
         batched: Batched,
         catalogue: Arc<Catalogue>,
         tickets: Arc<TicketKey>,
@@ -67,6 +66,7 @@ impl Queue {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let engine = Arc::clone(batched.engine());
         Self { engine, batched, catalogue, tickets, passes, clock, metrics, numbers: Cache::new(REMEMBERED) }
     }
 
@@ -152,6 +152,20 @@ impl Queue {
             answer = self.batched.locate(id, visitor).await;
         }
         answer.map_err(engine_problem)
+    }
+
+    /// Where many visitors stand, and how many wait.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE`.
+    pub async fn locate_all(
+        &self,
+        live: &LiveEvent,
+        visitors: &[VisitorId],
+    ) -> Result<(Vec<engine::Standing>, u64), Problem> {
+        let (id, now) = (&live.event.id, self.clock.now());
+        let standings = self.engine.locate(id, visitors, now).await.map_err(engine_problem)?;
+        Ok((standings, self.engine.counters(id, now).await.map_err(engine_problem)?.waiting))
     }
 
     /// What a visitor is shown who stands there, as the store says.

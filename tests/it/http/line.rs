@@ -136,7 +136,8 @@ async fn the_line_is_first_come_first_served_and_closes_up_at_once(setup: Setup)
     }
     assert_eq!(leave(&world, 0, "e", &tickets[2]).await.expect(200)["success"], true);
     for (behind, place) in [(0, 1), (1, 2), (3, 3), (4, 4), (5, 5)] {
-        let seen = world.position(behind + 1, "e", &tickets[behind]).await.expect(200);
+        let closed_up = |reply: &Reply| reply.json()["position"] == place && reply.json()["total_in_queue"] == 5;
+        let seen = world.sees(behind + 1, "e", &tickets[behind], closed_up).await.expect(200);
         assert_eq!(
             (&seen["position"], &seen["total_in_queue"], &seen["state"]),
             (&json!(place), &json!(5), &json!("waiting"))
@@ -334,7 +335,7 @@ async fn a_reset_makes_places_and_passes_void(setup: Setup) {
         .expect_problem(400, "INVALID_REQUEST");
     assert_eq!(world.position(0, "e", &waiting).await.expect(200)["position"], 1, "nothing was reset");
     world.admin(Method::POST, "/events/e/reset", Some(json!({ "confirm": "e" }))).await.expect(200);
-    world.position(1, "e", &waiting).await.expect_problem(404, "NOT_IN_QUEUE");
+    world.sees(1, "e", &waiting, |reply| reply.status == 404).await.expect_problem(404, "NOT_IN_QUEUE");
     world.reserve(1, "e", &pass, "k", 1).await.expect_problem(403, "INVALID_QUEUE_PASS");
     let (_, fresh) = world.admitted(1, "e").await;
     world.reserve(0, "e", &fresh, "k", 1).await.expect(201);

@@ -233,6 +233,20 @@ impl World {
         self.send(request.header("X-Queue-Ticket", ticket)).await
     }
 
+    /// Polls with a ticket until the answer is as wanted. An instance knows at once what it did itself, and within a second what
+    /// another did: with one instance there is no second try.
+    pub async fn sees(&self, at: usize, event: &str, ticket: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        let patience = if self.instances.len() > 1 { Duration::from_secs(1) } else { Duration::ZERO };
+        let asked = std::time::Instant::now();
+        loop {
+            let reply = self.position(at, event, ticket).await;
+            if wanted(&reply) || asked.elapsed() >= patience {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Joins anonymously, waits to be let in, and gives ticket and pass.
     pub async fn admitted(&self, at: usize, event: &str) -> (String, String) {
         let ticket = self.join(at, event).await.json()["token"].as_str().expect("a ticket").to_owned();
