@@ -3,6 +3,7 @@
 mod claims;
 mod concurrency;
 mod equal;
+mod feed;
 mod line;
 mod news;
 mod numbers;
@@ -71,6 +72,10 @@ suite! {
         a_late_settlement_spares_the_next_pass, stale_holds_come_oldest_first, forgotten_zones_are_unknown,
         a_great_deal_of_news_is_taken_in_parts, tallies_that_shrink_the_zone_never_go_below_zero,
     }
+    feed::{
+        a_feed_tells_joins_leaves_and_releases, a_pass_taken_at_its_word_leaves_the_line, whoever_falls_behind_begins_anew,
+        a_long_line_is_read_in_pages, a_reset_and_a_removal_are_noticed,
+    }
     concurrency::{
         concurrent_releases_never_exceed_max_active, concurrent_joins_give_each_visitor_one_place,
         two_hundred_race_for_fifty_seats, one_pass_many_claims,
@@ -79,7 +84,7 @@ suite! {
 
 #[test]
 fn every_case_is_expanded_for_both_engines() {
-    assert_eq!(CASES.len(), 67);
+    assert_eq!(CASES.len(), 72);
     let names: std::collections::HashSet<_> = CASES.iter().collect();
     assert_eq!(names.len(), CASES.len());
 }

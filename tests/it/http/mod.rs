@@ -29,6 +29,7 @@ mod desk;
 mod errors;
 mod inventory;
 mod line;
+mod memory;
 mod operators;
 mod passes;
 mod rate;
