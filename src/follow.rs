@@ -76,11 +76,16 @@ pub async fn catch_up(
     line: &Line,
     now: impl Fn() -> Timestamp,
 ) -> engine::Result<()> {
+    let mut begun = false;
     for _ in 0..ROUNDS {
         let asked = now();
         let from = line.cursor();
         let followed = engine.follow(event, from, asked).await?;
         if followed.changes.is_none() {
+            // Behind again before the snapshot was read to its end: the next step tries once more.
+            if std::mem::replace(&mut begun, true) {
+                break;
+            }
             line.begin(snapshot(engine, event).await?, followed.cursor);
             continue;
         }

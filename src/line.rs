@@ -32,6 +32,8 @@ pub struct Line {
 #[derive(Debug, Default)]
 struct Known {
     present: Present,
+    /// The last number whose join the feed told, or that was taken in right behind one; `None` after a snapshot.
+    tail: Option<u64>,
     /// Where the feed was read to; `None` before the first snapshot.
     cursor: Option<Cursor>,
     /// When the feed was last heard, by this instance's clock; at first, when the event came to be known.
@@ -125,6 +127,9 @@ impl Line {
         }
         let changes = followed.changes.as_deref().unwrap_or_default();
         known.present.apply(changes);
+        if let Some(last) = changes.iter().rev().find_map(Change::last_joined) {
+            known.tail = Some(last);
+        }
         known.cursor = Some(followed.cursor);
         known.count(followed.counters);
         // In the middle of a long way behind, what is known is old however lately it was heard.
@@ -140,6 +145,7 @@ impl Line {
     pub fn begin(&self, present: Present, cursor: Cursor) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.present = present;
+        known.tail = None;
         known.cursor = Some(cursor);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -148,17 +154,20 @@ impl Line {
     pub fn forget(&self) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.present = Present::default();
+        known.tail = None;
         known.cursor = None;
         self.version.fetch_add(1, Ordering::Release);
     }
 
-    /// Somebody joined through this instance. A number right behind the last one that is known is taken in at once; any
-    /// other waits for the feed, because numbers between may have joined elsewhere.
+    /// Somebody joined through this instance. A number right behind the last one that the feed told is taken in at once: whatever
+    /// becomes of it the feed has yet to tell. Any other waits for the feed, because numbers between may have joined
+    /// elsewhere, or this one may be gone again.
     pub fn joined(&self, number: u64) {
         self.stirred.store(true, Ordering::Relaxed);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.cursor.is_some() && number == known.present.highest() + 1 {
-            known.present.apply(&[Change::Joined { first: number, last: number }]);
+        if known.tail.is_some_and(|tail| tail + 1 == number) {
+            known.tail = Some(number);
+            known.present.insert(number..=number);
             self.version.fetch_add(1, Ordering::Release);
         }
     }
@@ -186,5 +195,121 @@ impl Known {
             }
             None => self.flow = Some((counters, Outflow::starting(counters.at, totals))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::QueueState;
+    use crate::engine::NumbersLeft;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_micros(1_800_000_000_000_000 + millis * 1_000)
+    }
+
+    fn counters(now: Timestamp) -> Counters {
+        let numbers_left = NumbersLeft(9);
+        Counters {
+            state: QueueState::Open,
+            waiting: 0,
+            active: 0,
+            admitted: 0,
+            left: 0,
+            version: 1,
+            numbers_left,
+            at: now,
+        }
+    }
+
+    fn step(line: &Line, changes: &[Change], now: Timestamp) {
+        let from = line.cursor();
+        let cursor = Cursor(0, from.map_or(1, |Cursor(_, seen)| seen + 1));
+        let followed = Followed { counters: counters(now), cursor, changes: Some(changes.to_vec()), more: false };
+        line.heard(from, &followed, now);
+    }
+
+    fn begun(numbers: std::ops::RangeInclusive<u64>) -> Line {
+        let line = Line::unknown(at(0));
+        let mut present = Present::default();
+        present.insert(numbers);
+        line.begin(present, Cursor(0, 1));
+        line
+    }
+
+    fn position(line: &Line, number: u64) -> Option<u64> {
+        line.look(number, at(0)).expect("fresh").position
+    }
+
+    #[test]
+    fn what_is_old_is_not_told() {
+        let line = begun(1..=3);
+        assert!(line.look(2, at(0)).is_none(), "the snapshot is followed first");
+        step(&line, &[], at(0));
+        assert_eq!(line.look(2, at(1_000)).map(|look| (look.position, look.waiting)), Some((Some(2), 3)));
+        assert!(line.look(2, at(1_001)).is_none());
+        assert!(line.look(2, at(-1_001)).is_none(), "the clock was set back");
+        assert_eq!(line.age(at(5_000)), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_join_is_taken_in_only_right_behind_one_that_the_feed_told() {
+        let line = begun(1..=3);
+        step(&line, &[], at(0));
+        line.joined(4);
+        assert_eq!(position(&line, 4), None, "it may have come and gone before the snapshot");
+        step(&line, &[Change::Joined { first: 4, last: 5 }, Change::Gone(4)], at(0));
+        line.joined(4);
+        line.joined(7);
+        assert_eq!((position(&line, 4), position(&line, 7)), (None, None));
+        line.joined(6);
+        line.joined(7);
+        assert_eq!(position(&line, 7), Some(6));
+        step(&line, &[Change::Joined { first: 6, last: 7 }, Change::GoneUpTo(6)], at(0));
+        assert_eq!((position(&line, 6), position(&line, 7)), (None, Some(1)));
+    }
+
+    #[test]
+    fn a_leave_is_taken_in_before_or_after_the_feed_tells_of_the_join() {
+        let line = begun(1..=3);
+        step(&line, &[], at(0));
+        line.left(2);
+        line.left(4);
+        assert_eq!(position(&line, 3), Some(2));
+        step(&line, &[Change::Joined { first: 4, last: 5 }, Change::Gone(2), Change::Gone(4)], at(0));
+        assert_eq!((position(&line, 4), position(&line, 5)), (None, Some(3)));
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_is_passed_over() {
+        let line = begun(1..=3);
+        let late = Followed { counters: counters(at(0)), cursor: Cursor(0, 9), changes: Some(vec![]), more: false };
+        let from = line.cursor();
+        line.forget();
+        line.heard(from, &late, at(0));
+        assert_eq!(line.cursor(), None);
+        assert!(line.look(1, at(0)).is_none());
+    }
+
+    #[test]
+    fn answers_that_overtook_each_other_do_not_count_backwards() {
+        let line = begun(1..=3);
+        line.released(Counters { admitted: 10, ..counters(at(500)) }, at(500));
+        line.released(counters(at(400)), at(500));
+        assert_eq!(line.latest().map(|(counters, _)| counters.admitted), Some(10));
+        line.released(counters(at(-60_000)), at(500));
+        assert_eq!(line.latest().map(|(counters, _)| counters.admitted), Some(0), "the store's clock was set back");
+    }
+
+    #[test]
+    fn a_release_is_due_when_somebody_waits_or_joined_or_it_is_time() {
+        let line = Line::unknown(at(0));
+        let idle = Duration::from_secs(1);
+        assert!(line.is_due(at(0), idle));
+        line.released(counters(at(0)), at(0));
+        assert!(!line.is_due(at(999), idle));
+        assert!(line.is_due(at(1_000), idle));
+        line.joined(1);
+        assert!(line.is_due(at(10), idle) && !line.is_due(at(10), idle));
     }
 }

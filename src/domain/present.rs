@@ -27,6 +27,16 @@ pub enum Change {
     GoneUpTo(u64),
 }
 
+impl Change {
+    /// The last number that this change says joined.
+    pub const fn last_joined(&self) -> Option<u64> {
+        match *self {
+            Self::Joined { last, .. } => Some(last),
+            Self::Gone(_) | Self::GoneUpTo(_) => None,
+        }
+    }
+}
+
 /// The numbers that are present.
 #[derive(Debug, Clone, Default)]
 pub struct Present {

@@ -222,9 +222,9 @@ pub struct Released {
     pub counters: Counters,
 }
 
-/// A step in an event's feed. What it means is the engine's affair.
+/// A step in an event's feed. What the two numbers mean is the engine's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(pub(in crate::engine) u64, pub(in crate::engine) u64);
+pub struct Cursor(pub u64, pub u64);
 
 /// What the feed of an event says since a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,9 +22,11 @@ use table::{Slot, Table, Told};
 
 mod table;
 
-/// A stream is told of new positions at most this often: near enough to watch, and a line that moves all the time costs a
-/// fraction of what it would.
-const PACE: Duration = Duration::from_secs(1);
+/// Events that are pushed a second at most, about: with more streams each is told of new positions less often, so that a line that
+/// moves all the time does not take all of the instance.
+const PUSHES: u32 = 30_000;
+/// However many streams there are, each is told of a new position after so long.
+const SLOWEST: Duration = Duration::from_millis(700);
 /// A comment line is sent after this long without an event.
 const HEARTBEAT: Duration = Duration::from_secs(14);
 /// A visitor who may have joined too lately to be known here is looked for in the store this often.
@@ -123,13 +125,15 @@ impl Streams {
     /// Wakes the streams that have something to tell, and says who is no longer in line.
     fn look_over(&self, event: &EventId, live: &LiveEvent) -> Vec<(usize, VisitorId)> {
         let (now, time) = (Instant::now(), self.clock.now());
+        let open = u32::try_from(self.rooms().open).unwrap_or(u32::MAX);
+        let pace = (Duration::from_secs(1) * open / PUSHES).min(SLOWEST);
         let mut gone = Vec::new();
         self.wake(|rooms| {
             let Some(table) = rooms.events.get_mut(event) else { return Vec::new() };
             let looked = live.line.survey(time, |present| {
                 table.each(|at, slot| {
                     if let Some(position) = present.position(slot.number) {
-                        return slot.is_due(position, now);
+                        return slot.is_due(position, pace, now);
                     }
                     if slot.may_look(slot.number <= present.highest(), now) {
                         gone.push((at, slot.visitor.clone()));

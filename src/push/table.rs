@@ -3,7 +3,7 @@
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::{HEARTBEAT, LOOK_AGAIN, PACE};
+use super::{HEARTBEAT, LOOK_AGAIN};
 use crate::domain::{Timestamp, VisitorId};
 use crate::engine::{PLACE_TTL, Standing as Found};
 use crate::queue::PositionView;
@@ -54,7 +54,7 @@ impl Slot {
             position: 0,
             sent: now,
             asked: None,
-            refresh: PACE,
+            refresh: Duration::ZERO,
             next: None,
             waker: None,
         }
@@ -66,7 +66,7 @@ impl Slot {
         if let Some(view) = view {
             self.position = view.position;
             self.expires_at = view.expires_at;
-            self.refresh = Duration::from_secs(view.poll_after_seconds).max(PACE);
+            self.refresh = Duration::from_secs(view.poll_after_seconds.max(1));
         }
     }
 
@@ -83,11 +83,11 @@ impl Slot {
         }
     }
 
-    /// Whether a stream whose visitor stands at `position` has something to tell: another position, other numbers after as
-    /// long as a poll would wait, or that it is still there.
-    pub fn is_due(&mut self, position: u64, now: Instant) -> bool {
+    /// Whether a stream whose visitor stands at `position` has something to tell: another position after `pace`, other
+    /// numbers after as long as a poll would wait, or that it is still there.
+    pub fn is_due(&mut self, position: u64, pace: Duration, now: Instant) -> bool {
         let since = now.saturating_duration_since(self.sent);
-        if since >= self.refresh || (position != self.position && since >= PACE) {
+        if since >= self.refresh || (position != self.position && since >= pace) {
             self.next.get_or_insert(Told::Position);
         }
         self.is_silent(now)
@@ -201,15 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn a_new_position_is_told_at_most_once_a_second() {
+    fn a_new_position_is_told_at_its_pace() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
         let mut slot = slot(start);
-        assert!(!slot.is_due(5, after(5_000)), "nothing has changed");
-        assert!(!slot.is_due(4, after(500)), "too soon");
-        assert!(slot.is_due(4, after(1_000)));
+        let pace = Duration::from_millis(600);
+        assert!(!slot.is_due(5, pace, after(5_000)), "nothing has changed");
+        assert!(!slot.is_due(4, pace, after(500)), "too soon");
+        assert!(slot.is_due(4, pace, after(600)));
         assert!(matches!(slot.take(), Some(Told::Position)));
-        assert!(slot.is_due(5, after(10_000)), "the other numbers, as often as a poll would ask");
+        assert!(slot.is_due(5, pace, after(10_000)), "the other numbers, as often as a poll would ask");
     }
 
     #[test]
