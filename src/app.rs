@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::HeaderName;
-use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::middleware::Condition;
 use actix_web::{App, HttpServer, web};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -369,15 +369,9 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
         App::new()
             .app_data(shared.clone())
             .app_data(openapi.clone())
-            .wrap(cors(&origins))
-            .wrap(
-                DefaultHeaders::new()
-                    .add(("X-Content-Type-Options", "nosniff"))
-                    .add(("X-Frame-Options", "DENY"))
-                    .add(("Referrer-Policy", "no-referrer")),
-            )
-            .wrap(from_fn(http::count))
-            .configure(http::routes)
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+            .wrap(http::Observe::new(&shared.metrics))
+            .configure(http::routes(&shared.metrics))
     })
     .workers(workers)
     .max_connections(settings.http.max_connections.div_ceil(workers))
@@ -394,12 +388,8 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
     Ok((server, address))
 }
 
-/// Lets browsers on these origins call, with cookies; with none, no header is added.
+/// Lets browsers on these origins call, with cookies.
 fn cors(origins: &[String]) -> actix_cors::Cors {
-    let cors = actix_cors::Cors::default();
-    if origins.is_empty() {
-        return cors.disable_vary_header();
-    }
-    let cors = cors.allow_any_method().allow_any_header().supports_credentials().max_age(600);
+    let cors = actix_cors::Cors::default().allow_any_method().allow_any_header().supports_credentials().max_age(600);
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

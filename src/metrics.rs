@@ -1,5 +1,7 @@
 //! What is counted, in a registry of the instance's own (two instances can live in one process).
 
+use std::time::Duration;
+
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -35,6 +37,23 @@ pub struct Metrics {
     pub active: IntGaugeVec,
     /// Whether the last look at a store was good (1) or not (0), by store.
     pub store_up: IntGaugeVec,
+}
+
+/// The counts of one route: looked up once, so that a request costs a few additions.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    /// 2xx, 3xx, 4xx, 5xx.
+    answers: [IntCounter; 4],
+    seconds: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts an answer with this HTTP status that took so long.
+    pub fn observe(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).clamp(2, 5) - 2;
+        self.answers[class].inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
 }
 
 /// Name, type and meaning of every metric, as the documentation lists them.
@@ -105,6 +124,12 @@ impl Metrics {
             store_up: gauges("usher_store_up", &["store"])?,
             registry,
         })
+    }
+
+    /// The counts of a route.
+    pub fn route(&self, route: &str) -> RouteMetrics {
+        let answers = ["2xx", "3xx", "4xx", "5xx"].map(|class| self.requests.with_label_values(&[route, class]));
+        RouteMetrics { answers, seconds: self.request_seconds.with_label_values(&[route]) }
     }
 
     /// The text form that Prometheus reads.

@@ -65,10 +65,16 @@ impl Timestamp {
 /// RFC 3339 in UTC, to the microsecond, without trailing zeros.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
-            .ok()
-            .and_then(|at| at.format(&Rfc3339).ok());
-        f.write_str(text.as_deref().unwrap_or("9999-12-31T23:59:59Z"))
+        // The longest such time has 27 bytes; beyond the year 9999 there is no such time.
+        let mut text = [0; 32];
+        let mut rest = text.as_mut_slice();
+        let written = OffsetDateTime::from_unix_timestamp(self.seconds()).ok().and_then(|at| {
+            let nanos = u32::try_from(self.0.rem_euclid(1_000_000)).unwrap_or(0) * 1_000;
+            at.replace_nanosecond(nanos).ok()?.format_into(&mut rest, &Rfc3339).ok()
+        });
+        let length = 32 - rest.len();
+        let written = written.and_then(|_| std::str::from_utf8(&text[..length]).ok());
+        f.write_str(written.unwrap_or("9999-12-31T23:59:59Z"))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::{FromRequest, HttpRequest, web};
 
 use super::error::{Answer, HttpProblem};
@@ -12,11 +12,11 @@ use crate::domain::{Code, EventId, Problem, VisitorId};
 use crate::pass::Ticket;
 
 /// The header that a ticket travels in.
-pub const TICKET_HEADER: &str = "X-Queue-Ticket";
+pub static TICKET_HEADER: HeaderName = HeaderName::from_static("x-queue-ticket");
 /// The cookie that a ticket travels in.
 pub const TICKET_COOKIE: &str = "usher_ticket";
 /// The header that a pass travels in.
-pub const PASS_HEADER: &str = "X-Queue-Pass";
+pub static PASS_HEADER: HeaderName = HeaderName::from_static("x-queue-pass");
 /// Most ticket cookies that are looked at: a browser sends one an event, and one for the whole site.
 const MAX_COOKIES: usize = 8;
 
@@ -89,7 +89,7 @@ impl Caller {
             })?;
             caller.token = Some(visitor);
         }
-        if let Some(value) = request.headers().get(TICKET_HEADER) {
+        if let Some(value) = request.headers().get(&TICKET_HEADER) {
             let ticket = value.to_str().ok().and_then(|text| state.tickets.verify(text, now).ok());
             caller.header = Some(ticket.ok_or_else(|| {
                 Problem::new(
@@ -147,7 +147,7 @@ pub fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
 
 /// The pass that was sent in the header. An empty one is none.
 pub fn pass(request: &HttpRequest) -> Option<String> {
-    let value = request.headers().get(PASS_HEADER).filter(|value| !value.is_empty())?;
+    let value = request.headers().get(&PASS_HEADER).filter(|value| !value.is_empty())?;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 

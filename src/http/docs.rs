@@ -36,8 +36,8 @@ impl utoipa::Modify for Security {
         let header = |name: &str| SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(name)));
         components.add_security_scheme("visitor", bearer());
         components.add_security_scheme("admin", bearer());
-        components.add_security_scheme("ticket", header(super::caller::TICKET_HEADER));
-        components.add_security_scheme("pass", header(super::caller::PASS_HEADER));
+        components.add_security_scheme("ticket", header("X-Queue-Ticket"));
+        components.add_security_scheme("pass", header("X-Queue-Pass"));
     }
 }
 

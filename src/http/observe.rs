@@ -1,63 +1,139 @@
-//! What every request leaves behind: counts, and a log line when something is wrong.
+//! What every request leaves behind: counts, a log line when something is wrong, and the headers that every answer has.
+//!
+//! There is no span a request: at a hundred thousand polls a second it would cost more than the poll. What fails says
+//! everything in one line instead.
 
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use actix_web::Error;
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
-use actix_web::{Error, web};
-use tracing_actix_web::RootSpanBuilder;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::http::header::{HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 
 use super::error::HttpProblem;
-use super::state::State;
 use crate::domain::Code;
+use crate::metrics::{Metrics, RouteMetrics};
 
-/// Counts the answer and its time by route.
-pub async fn count<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
-    let started = std::time::Instant::now();
-    let metrics = request.app_data::<web::Data<State>>().map(|state| std::sync::Arc::clone(&state.metrics));
-    let outcome = next.call(request).await;
-    if let (Some(metrics), Ok(response)) = (metrics, &outcome) {
-        let pattern = response.request().match_pattern();
-        let route = pattern.as_deref().unwrap_or("none");
-        let class = match response.status().as_u16() / 100 {
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
-        metrics.requests.with_label_values(&[route, class]).inc();
-        metrics.request_seconds.with_label_values(&[route]).observe(started.elapsed().as_secs_f64());
-    }
-    outcome
+/// A client's, or a balancer's, own name for the request.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The middleware; one for each worker.
+pub struct Observe {
+    /// For requests that no route takes.
+    other: RouteMetrics,
 }
 
-/// One span a request, named by its route; never the query, a header or a body, so that no secret gets into a log.
-pub struct Spans;
-
-impl RootSpanBuilder for Spans {
-    fn on_request_start(request: &ServiceRequest) -> tracing::Span {
-        tracing::info_span!(
-            "request",
-            method = %request.method(),
-            path = %request.path(),
-            request_id = %uuid::Uuid::now_v7(),
-        )
+impl Observe {
+    /// Counts into these metrics. Each route brings its own: see [`super::routes`].
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { other: metrics.route("none") }
     }
+}
 
-    fn on_request_end<B: MessageBody>(span: tracing::Span, outcome: &Result<ServiceResponse<B>, Error>) {
-        let error = match outcome {
-            Ok(response) => response.response().error(),
-            Err(error) => Some(error),
-        };
-        let Some(told) = error.and_then(|error| error.as_error::<HttpProblem>()) else { return };
-        let problem = &told.problem;
-        match problem.code {
-            Code::InternalError => {
-                tracing::error!(parent: &span, code = problem.code.as_str(), cause = ?problem.cause, "failed");
-            }
-            code if code.status() >= 500 => {
-                tracing::warn!(parent: &span, code = code.as_str(), cause = ?problem.cause, "turned away");
-            }
-            code => tracing::debug!(parent: &span, code = code.as_str(), detail = problem.detail, "refused"),
+impl<S, B> Transform<S, ServiceRequest> for Observe
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Transform = Observing<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(Observing { service, other: Rc::new(self.other.clone()) }))
+    }
+}
+
+/// The middleware around the routes.
+pub struct Observing<S> {
+    service: S,
+    other: Rc<RouteMetrics>,
+}
+
+impl<S, B> Service<ServiceRequest> for Observing<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Future = Observed<S::Future>;
+
+    actix_web::dev::forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        Observed {
+            started: Instant::now(),
+            other: Rc::clone(&self.other),
+            answer: Box::pin(self.service.call(request)),
         }
     }
+}
+
+/// A request on its way.
+pub struct Observed<F> {
+    started: Instant,
+    other: Rc<RouteMetrics>,
+    answer: Pin<Box<F>>,
+}
+
+impl<F, B> Future for Observed<F>
+where
+    F: Future<Output = Result<ServiceResponse<B>, Error>>,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut outcome = ready!(self.answer.as_mut().poll(context));
+        if let Ok(response) = &mut outcome {
+            let route = response.request().app_data::<RouteMetrics>().unwrap_or(&self.other);
+            route.observe(response.status().as_u16(), self.started.elapsed());
+            if let Some(told) = response.response().error().and_then(|error| error.as_error::<HttpProblem>()) {
+                report(response, told);
+            }
+            let headers = response.headers_mut();
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+            headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+/// Logs a problem with all that is known of its request; never the query, a header of the caller's or a body, so that no
+/// secret gets into a log.
+fn report<B>(response: &ServiceResponse<B>, told: &HttpProblem) {
+    macro_rules! line {
+        ($level:ident, $text:literal) => {
+            tracing::$level!(
+                method = %response.request().method(),
+                path = response.request().path(),
+                request_id = request_id(response),
+                code = told.problem.code.as_str(),
+                detail = told.problem.detail,
+                cause = ?told.problem.cause,
+                $text
+            )
+        };
+    }
+    match told.problem.code {
+        Code::InternalError => line!(error, "failed"),
+        code if code.status() >= 500 => line!(warn, "turned away"),
+        _ => line!(debug, "refused"),
+    }
+}
+
+/// The name that the request came with, if it is a harmless one; else a new one.
+fn request_id<B>(response: &ServiceResponse<B>) -> String {
+    let given = response.request().headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
+    given
+        .filter(|id| crate::domain::PassId::parse(id).is_ok())
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }

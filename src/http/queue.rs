@@ -77,9 +77,9 @@ pub async fn join(state: web::Data<State>, caller: Caller, body: Body<JoinBody>)
         (status = 503, description = "OVERLOADED, STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<String>) -> Answer<HttpResponse> {
     let event: EventId = id("event_id", &path)?;
-    state.catalogue.find(&event)?;
+    let live = state.catalogue.find(&event)?;
     let (visitor, held) = in_line(&caller, &event)?;
-    let view = state.queue.position(&event, &visitor, held).await?;
+    let view = state.queue.position(&live, &visitor, held).await?;
     Ok(HttpResponse::Ok()
         .insert_header((header::RETRY_AFTER, view.poll_after_seconds))
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -94,9 +94,9 @@ pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<S
         (status = 503, description = "OVERLOADED: poll instead; STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn stream(state: web::Data<State>, caller: Caller, path: web::Path<String>) -> Answer<HttpResponse> {
     let event: EventId = id("event_id", &path)?;
-    state.catalogue.find(&event)?;
+    let live = state.catalogue.find(&event)?;
     let (visitor, held) = in_line(&caller, &event)?;
-    let chunks = state.streams.open(&event, &visitor, held).await?;
+    let chunks = state.streams.open(&live, &visitor, held).await?;
     let body = chunks.map(|chunk| Ok::<_, actix_web::Error>(web::Bytes::from(chunk)));
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")

@@ -72,19 +72,20 @@ impl Streams {
     /// `OVERLOADED` at the limit of streams; otherwise the errors of a poll.
     pub async fn open(
         self: &Arc<Self>,
-        event: &EventId,
+        live: &LiveEvent,
         visitor: &VisitorId,
         held: Option<Held>,
     ) -> Result<Push, Problem> {
         // The seat comes first: a crowd that is turned away asks no store.
         let seat = self.seat()?;
-        let first = self.queue.position(event, visitor, held).await?;
+        let first = self.queue.position(live, visitor, held).await?;
         let number = held.map_or(0, |held| held.number);
         let mut slot = Slot::new(visitor.clone(), number, Instant::now());
         slot.sent(Some(&first), Instant::now());
+        let event = live.event.id.clone();
         let at = self.rooms().events.entry(event.clone()).or_default().insert(slot);
         let last = first.state != Standing::Waiting;
-        Ok(Push { seat, event: event.clone(), at, first: Some(first), over: last })
+        Ok(Push { seat, event, at, first: Some(first), over: last })
     }
 
     fn seat(self: &Arc<Self>) -> Result<Seat, Problem> {

@@ -112,24 +112,24 @@ impl Queue {
     /// Where the visitor stands: from memory where the number of the place is known and still in line, else from the store. Admits nobody.
     ///
     /// # Errors
-    /// `EVENT_NOT_FOUND`, `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
+    /// `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
     pub async fn position(
         &self,
-        event: &EventId,
+        live: &LiveEvent,
         visitor: &VisitorId,
         held: Option<Held>,
     ) -> Result<PositionView, Problem> {
-        let live = self.catalogue.find(event)?;
+        let event = &live.event.id;
         let held = held.or_else(|| self.numbers.get(&(event.clone(), visitor.clone())));
-        if let Some(view) = held.and_then(|held| self.waiting(&live, held)) {
+        if let Some(view) = held.and_then(|held| self.waiting(live, held)) {
             return Ok(view);
         }
-        let (standing, waiting) = self.locate(&live, visitor).await?;
+        let (standing, waiting) = self.locate(live, visitor).await?;
         if let engine::Standing::Waiting(place) = standing {
             let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
             self.numbers.insert((event.clone(), visitor.clone()), held);
         }
-        self.view(&live, visitor, standing, waiting)
+        self.view(live, visitor, standing, waiting)
     }
 
     /// The answer to a visitor whose place is in line; `None` where memory cannot tell.
