@@ -1,7 +1,7 @@
 # What can be run here. The work is done by cargo and by the scripts beside this file.
 
 .DEFAULT_GOAL := help
-.PHONY: help test check load
+.PHONY: help test check load bench
 
 help: ## List what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,3 +18,6 @@ check: ## Formatting, lints, documentation, licences
 
 load: ## Run the k6 flows on private Redis, Postgres and two instances
 	scripts/load
+
+bench: ## Measure every path beside a bare server, and write docs/BENCHMARKS.md (BENCH_ONLY=join,status for a part)
+	scripts/bench

@@ -67,5 +67,5 @@ serve() { # name, port, settings …
     shift 2
     env "$@" "$usher" --listen "127.0.0.1:$port" > "$work/$name.log" 2>&1 &
     pids+=($!)
-    await "$name" 20 "$usher" healthcheck --ready --listen "127.0.0.1:$port"
+    await "$name" 20 env "$@" "$usher" healthcheck --ready --listen "127.0.0.1:$port"
 }
