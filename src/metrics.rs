@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// The metrics of one instance.
@@ -13,6 +13,12 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     /// Seconds from request to answer, by route.
     pub request_seconds: HistogramVec,
+    /// Positions answered from memory.
+    pub from_memory: IntCounter,
+    /// Positions that the store was asked for.
+    pub from_store: IntCounter,
+    /// Seconds since the line was heard of that was heard of longest ago.
+    pub feed_age: Gauge,
     /// New places given out.
     pub joined: IntCounter,
     /// Visitors who left the line by themselves.
@@ -60,6 +66,12 @@ impl RouteMetrics {
 pub const TABLE: &[(&str, &str, &str)] = &[
     ("usher_http_requests_total", "counter", "Answers, by route and status class (2xx, 4xx, 5xx)"),
     ("usher_http_request_seconds", "histogram", "Seconds from request to answer, by route"),
+    (
+        "usher_positions_total",
+        "counter",
+        "Positions answered by poll or at the start of a stream, by source (memory, store)",
+    ),
+    ("usher_feed_age_seconds", "gauge", "Age of what is known of the line that was heard of longest ago"),
     ("usher_joined_total", "counter", "New places given out by this instance"),
     ("usher_left_total", "counter", "Visitors who left the line through this instance"),
     ("usher_admitted_total", "counter", "Visitors let in by this instance"),
@@ -97,6 +109,9 @@ impl Metrics {
             let metric = IntGaugeVec::new(Opts::new(name, help(name)), labels)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
+        let positions = counters("usher_positions_total", &["source"])?;
+        let feed_age = Gauge::new("usher_feed_age_seconds", help("usher_feed_age_seconds"))?;
+        registry.register(Box::new(feed_age.clone()))?;
         let streams = IntGauge::new("usher_streams", help("usher_streams"))?;
         registry.register(Box::new(streams.clone()))?;
         let seconds = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
@@ -110,6 +125,9 @@ impl Metrics {
         Ok(Self {
             requests: counters("usher_http_requests_total", &["route", "status"])?,
             request_seconds,
+            from_memory: positions.with_label_values(&["memory"]),
+            from_store: positions.with_label_values(&["store"]),
+            feed_age,
             joined: counter("usher_joined_total")?,
             left: counter("usher_left_total")?,
             admitted: counter("usher_admitted_total")?,

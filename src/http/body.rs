@@ -60,6 +60,10 @@ async fn read(payload: &mut Payload, request: &HttpRequest, limit: usize) -> Res
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpProblem> {
+    if let Ok(parsed) = serde_json::from_slice(bytes) {
+        return Ok(parsed);
+    }
+    // Only for the error, which is to name the field: keeping track of it costs as much as the reading.
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

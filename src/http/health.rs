@@ -56,6 +56,7 @@ pub async fn metrics(state: web::Data<State>) -> Answer<HttpResponse> {
             state.metrics.active.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.active));
         }
     }
+    state.metrics.feed_age.set(state.follower.age().as_secs_f64());
     let text = state.metrics.render().map_err(Problem::internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }

@@ -15,6 +15,8 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::header::{HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 
+use pin_project_lite::pin_project;
+
 use super::error::HttpProblem;
 use crate::domain::Code;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -69,19 +71,18 @@ where
     actix_web::dev::forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        Observed {
-            started: Instant::now(),
-            other: Rc::clone(&self.other),
-            answer: Box::pin(self.service.call(request)),
-        }
+        Observed { started: Instant::now(), other: Rc::clone(&self.other), answer: self.service.call(request) }
     }
 }
 
-/// A request on its way.
-pub struct Observed<F> {
-    started: Instant,
-    other: Rc<RouteMetrics>,
-    answer: Pin<Box<F>>,
+pin_project! {
+    /// A request on its way.
+    pub struct Observed<F> {
+        started: Instant,
+        other: Rc<RouteMetrics>,
+        #[pin]
+        answer: F,
+    }
 }
 
 impl<F, B> Future for Observed<F>
@@ -90,11 +91,12 @@ where
 {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut outcome = ready!(self.answer.as_mut().poll(context));
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut outcome = ready!(this.answer.poll(context));
         if let Ok(response) = &mut outcome {
-            let route = response.request().app_data::<RouteMetrics>().unwrap_or(&self.other);
-            route.observe(response.status().as_u16(), self.started.elapsed());
+            let route = response.request().app_data::<RouteMetrics>().unwrap_or(this.other);
+            route.observe(response.status().as_u16(), this.started.elapsed());
             if let Some(told) = response.response().error().and_then(|error| error.as_error::<HttpProblem>()) {
                 report(response, told);
             }

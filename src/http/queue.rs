@@ -53,9 +53,9 @@ pub struct LeaveView {
         (status = 503, description = "OVERLOADED, STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn join(state: web::Data<State>, caller: Caller, body: Body<JoinBody>) -> Answer<HttpResponse> {
     let event = body.0.event_id;
-    state.catalogue.find(&event)?;
+    let live = state.catalogue.find(&event)?;
     let visitor = caller.joining(&event)?.unwrap_or_else(mint_visitor);
-    let (mut response, view) = match state.queue.join(&event, &visitor).await? {
+    let (mut response, view) = match state.queue.join(&live, &visitor).await? {
         Join::New(view) => (HttpResponse::Created(), view),
         Join::Again(view) => (HttpResponse::Ok(), view),
     };

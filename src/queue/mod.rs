@@ -73,18 +73,17 @@ impl Queue {
     /// Gives the visitor a place, or says again which they have.
     ///
     /// # Errors
-    /// `EVENT_NOT_FOUND`, `QUEUE_FULL`, `QUEUE_NOT_OPEN`, `OVERLOADED`, `STORE_UNAVAILABLE`.
-    pub async fn join(&self, event: &EventId, visitor: &VisitorId) -> Result<Join, Problem> {
-        let live = self.catalogue.find(event)?;
-        let (joined, waiting) = self.ask_join(&live, visitor).await?;
+    /// `QUEUE_FULL`, `QUEUE_NOT_OPEN`, `OVERLOADED`, `STORE_UNAVAILABLE`.
+    pub async fn join(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<Join, Problem> {
+        let (joined, waiting) = self.ask_join(live, visitor).await?;
         match joined {
             Joined::New(place) => {
                 self.metrics.joined.inc();
                 live.line.joined(place.number);
-                Ok(Join::New(self.place_view(&live, visitor, place, waiting)))
+                Ok(Join::New(self.place_view(live, visitor, place, waiting)))
             }
-            Joined::Already(place) => Ok(Join::Again(self.place_view(&live, visitor, place, waiting))),
-            Joined::Admitted(admission) => Ok(Join::Again(self.pass_view(&live, visitor, admission, waiting)?)),
+            Joined::Already(place) => Ok(Join::Again(self.place_view(live, visitor, place, waiting))),
+            Joined::Admitted(admission) => Ok(Join::Again(self.pass_view(live, visitor, admission, waiting)?)),
             Joined::Full => Err(Problem::new(Code::QueueFull, "The line is at its limit; try again later.")),
             Joined::Closed => Err(Problem::new(Code::QueueNotOpen, "This queue takes no new visitors.")),
             Joined::NoNumbers => Err(Problem::overloaded("The line")),
@@ -122,8 +121,10 @@ impl Queue {
         let event = &live.event.id;
         let held = held.or_else(|| self.numbers.get(&(event.clone(), visitor.clone())));
         if let Some(view) = held.and_then(|held| self.waiting(live, held)) {
+            self.metrics.from_memory.inc();
             return Ok(view);
         }
+        self.metrics.from_store.inc();
         let (standing, waiting) = self.locate(live, visitor).await?;
         if let engine::Standing::Waiting(place) = standing {
             let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
