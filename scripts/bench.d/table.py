@@ -147,10 +147,11 @@ def path_rows(results: Results) -> list[list[str]]:
             middle = {key: statistics.median(run[key] for run in runs) for key in ("rate", "p50_ms", "p99_ms", "cpu_us")}
             ratios = results.ratios(block, name)
             shares = [statistics.mean(run[key] / run["seconds"] for run in runs) for key in ("cpu", "client_cpu")]
+            bare = statistics.median(run["cpu_us"] for run in results.of(block, "bare"))
             rows.append([f"{block}: {name}", f"{runs[0]['size']}", f"{middle['rate']:,.0f}",
                          "" if name == "bare" else f"{statistics.median(ratios):.2f} ({spread(ratios)})",
                          f"{middle['p50_ms']:.2f}", f"{middle['p99_ms']:.2f}", f"{middle['cpu_us']:.1f}",
-                         f"{shares[0]:.2f}", f"{shares[1]:.2f}"])
+                         "" if name == "bare" else f"{bare / middle['cpu_us']:.2f}", f"{shares[0]:.2f}", f"{shares[1]:.2f}"])
     return rows
 
 
@@ -204,7 +205,7 @@ def report(results: Results, postgres: str) -> str:
     ]
     paths, ceilings = path_rows(results), ceiling_rows(results)
     if paths:
-        head = ["path", "bytes", "a second", "to bare", "p50 ms", "p99 ms", "CPU µs a request", "cores", "client's cores"]
+        head = ["path", "bytes", "a second", "to bare", "p50 ms", "p99 ms", "CPU µs a request", "bare CPU to it", "cores", "client's cores"]
         parts += ["## The paths", "Medians of the rounds. Latencies are those of a client that sends as fast as it is answered.",
                   table(head, paths)]
     if ceilings:
