@@ -15,7 +15,14 @@ MIB = 1024 * 1024
 NOISE, OTHERS = 0.25, 0.10
 # A client thread that is this busy may be what was measured.
 SATURATED = 0.90
+# Rounds that make a median.
+ENOUGH = 3
 UNKNOWN = "not measured"
+
+
+def disturbance(run: dict) -> float:
+    """The part of the machine that other programs took during a run."""
+    return run["others_cpu"] / (run["seconds"] * run["cores"])
 
 
 class Results:
@@ -31,10 +38,15 @@ class Results:
     def runs(self, block: str, name: str) -> list[dict]:
         return sorted(self.of(block, name), key=lambda run: run["round"])
 
+    def pairs(self, block: str, name: str, to: str = "bare") -> list[tuple[dict, dict]]:
+        """Round by round, so that what slows the machine down for a while slows both. Rounds that other programs disturbed
+        do not count, if enough are left without them."""
+        pairs = list(zip(self.runs(block, name), self.runs(block, to)))
+        calm = [pair for pair in pairs if max(map(disturbance, pair)) <= OTHERS]
+        return calm if len(calm) >= ENOUGH else pairs
+
     def ratios(self, block: str, name: str, to: str = "bare") -> list[float]:
-        """Round by round, so that what slows the machine down for a while slows both."""
-        pairs = zip(self.runs(block, name), self.runs(block, to))
-        return [run["rate"] / base["rate"] for run, base in pairs]
+        return [run["rate"] / base["rate"] for run, base in self.pairs(block, name, to)]
 
 
 class Row:
@@ -61,14 +73,12 @@ def spread(values: list[float]) -> str:
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
-def doubts(results: Results, block: str, names: list[str], ratios: list[float]) -> list[str]:
-    """Why a ratio should be taken with care."""
-    said, middle = [], statistics.median(ratios)
-    runs = [run for name in names for run in results.of(block, name)]
-    if len(ratios) > 1 and (max(ratios) - min(ratios)) / middle > NOISE:
+def doubts(results: Results, pairs: list[tuple[dict, dict]], ratios: list[float]) -> list[str]:
+    """Why a ratio cannot be said with confidence."""
+    said, runs = [], [run for pair in pairs for run in pair]
+    if (max(ratios) - min(ratios)) / statistics.median(ratios) > NOISE:
         said.append("the rounds are far apart")
-    seconds = sum(run["seconds"] for run in runs)
-    others = sum(run["others_cpu"] for run in runs) / (seconds * runs[0]["cores"])
+    others = statistics.mean(map(disturbance, runs))
     if others > OTHERS:
         said.append(f"other programs took {others:.0%} of the machine")
     threads = results.of("run")[0]["threads"]
@@ -78,11 +88,15 @@ def doubts(results: Results, block: str, names: list[str], ratios: list[float]) 
 
 
 def ratio_cells(results: Results, row: Row, block: str, name: str, to: str = "bare") -> list[str]:
-    ratios = results.ratios(block, name, to)
+    pairs, ratios = results.pairs(block, name, to), results.ratios(block, name, to)
     if not ratios:
         return row.cells(None, "")
-    said = [f"rounds {spread(ratios)}"] + doubts(results, block, [name, to], ratios)
-    return row.cells(statistics.median(ratios), "; ".join(said))
+    why = doubts(results, pairs, ratios)
+    rounds = f"{len(pairs)} of {len(results.runs(block, name))} rounds, {spread(ratios)}"
+    cells = row.cells(statistics.median(ratios), "; ".join([rounds, *why]))
+    if why:
+        cells[4] += " (in doubt)"
+    return cells
 
 
 def main_rows(results: Results) -> list[list[str]]:
@@ -196,7 +210,8 @@ def report(results: Results, postgres: str) -> str:
         "What `make bench` measured, written by it. Service, stores and client share one machine, so the ratios are the result: "
         "each path stands beside a bare server of the same framework, with the same workers, that reads the same requests and "
         "answers a constant body of the same size. Both are measured in turn in every round, and the ratio is the median of the "
-        "rounds' ratios. The client takes its share of the machine from both, which favours the slower one: the CPU a request "
+        "rounds' ratios, without rounds in which other programs took more than a tenth of the machine, if three are left. What "
+        "is in doubt all the same is marked so. The client takes its share of the machine from both, which favours the slower one: the CPU a request "
         "tells without the client, and without the stores. `cargo bench --bench micro` times the inner paths alone.",
         machine(postgres),
         f"{run['rounds']} rounds of {run['of_one']} s each; wrk with {run['threads']} threads and {run['connections']} connections; "
