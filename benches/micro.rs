@@ -1,4 +1,4 @@
-//! The inner paths alone, without network or stores: what a release, a ticket and a pass cost.
+//! The inner paths alone, without network or stores: what a release, a position, a ticket and a pass cost.
 //!
 //! `cargo bench --bench micro`. What a path costs from door to door is measured by `make bench`.
 
@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::Criterion;
+use usher::domain::present::Present;
 use usher::domain::release::Bucket;
 use usher::domain::{EventId, Timestamp, VisitorId};
 use usher::engine::Admission;
@@ -45,6 +46,30 @@ fn tickets(criterion: &mut Criterion) {
     criterion.bench_function("ticket/verify", |bencher| bencher.iter(|| key.verify(black_box(&text), NOW)));
 }
 
+/// A line in which every seventh has left, at two lengths: looking costs the same, a change little more.
+fn positions(criterion: &mut Criterion) {
+    for (name, count) in [("1 thousand", 1_000_u64), ("1 million", 1_000_000)] {
+        let mut present = Present::default();
+        present.insert(1..=count);
+        (1..=count).step_by(7).for_each(|number| present.remove(number));
+        let mut number = 0;
+        let mut next = move || {
+            number = (number + 104_729) % count;
+            number + 1
+        };
+        criterion.bench_function(&format!("position of one in {name}"), |bencher| {
+            bencher.iter(|| present.position(black_box(next())));
+        });
+        criterion.bench_function(&format!("leave and join in {name}"), |bencher| {
+            bencher.iter(|| {
+                let number = next();
+                present.remove(black_box(number));
+                present.insert(number..=number);
+            });
+        });
+    }
+}
+
 fn passes(criterion: &mut Criterion, name: &str, key: &PassKey) {
     let (event, visitor) = (event(), visitor());
     let admission = Admission { number: 1_234_567, admitted_at: NOW, expires_at: NOW.plus(Duration::from_mins(5)) };
@@ -69,6 +94,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     release(&mut criterion);
     tickets(&mut criterion);
+    positions(&mut criterion);
     passes(&mut criterion, "EdDSA", &generated_key());
     passes(&mut criterion, "HS256", &PassKey::from_secret(&[7; 32], "usher"));
     criterion.final_summary();
