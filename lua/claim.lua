@@ -2,7 +2,6 @@
 --
 -- A booking that holds seats already is answered as held. A pass without a record, or newer than the record, is taken
 -- at its word (the store lost the admission), and the visitor's older place is taken out of the line with it.
--- A hold is "visitor number zone quantity due", with "-" as the number where no pass was needed.
 --
 -- KEYS
 --   1 event
@@ -35,20 +34,14 @@ if #ARGV == 2 then return { 0 } end
 local now, reply = clock(ARGV[1]), { 0 }
 local due_at = whole(now + tonumber(ARGV[2]))
 
--- One read for the whole batch: field i of each claim, looked up in `key`, by what was looked up.
-local function lookup(command, key, i, read)
-  local names, found = {}, {}
-  for at = 2 + i, #ARGV, 7 do names[#names + 1] = ARGV[at] end
-  for n, value in ipairs(redis.call(command, key, unpack(names))) do found[names[n]] = value and read(value) or nil end
-  return found
-end
-
-local held = lookup('HMGET', KEYS[7], 1, tostring)
-local places = lookup('ZMSCORE', KEYS[2], 2, tonumber)
-local passes = lookup('HMGET', KEYS[3], 2, read_pass)
-local bought = lookup('HMGET', KEYS[9], 2, function(text) return tonumber(string.match(text, '^%d+')) end)
-local zones = lookup('HMGET', KEYS[6], 6, read_zone)
-local slots = lookup('ZMSCORE', KEYS[4], 2, tonumber)
+local claims = (#ARGV - 2) / 7
+local function look(command, key, i, read) return lookup(command, key, column(ARGV, 2 + i, 7, claims), read) end
+local held = look('HMGET', KEYS[7], 1, tostring)
+local places = look('ZMSCORE', KEYS[2], 2, tonumber)
+local passes = look('HMGET', KEYS[3], 2, read_pass)
+local bought = look('HMGET', KEYS[9], 2, function(text) return tonumber(string.match(text, '^%d+')) end)
+local zones = look('HMGET', KEYS[6], 6, read_zone)
+local slots = look('ZMSCORE', KEYS[4], 2, tonumber)
 
 local STATES = { u = USED, v = VOID }
 local function refuse(visitor, number, expires)
@@ -91,10 +84,8 @@ for at = 3, #ARGV, 7 do
   end
   reply[#reply + 1] = code
 end
-if #records > 0 then redis.call('HSET', KEYS[3], unpack(records)) end
-if #holds > 0 then
-  redis.call('HSET', KEYS[7], unpack(holds))
-  redis.call('ZADD', KEYS[8], unpack(dues))
-end
+put('HSET', KEYS[3], records)
+put('HSET', KEYS[7], holds)
+put('ZADD', KEYS[8], dues)
 for name, zone in pairs(changed) do redis.call('HSET', KEYS[6], name, zone_text(zone)) end
 return reply

@@ -1,4 +1,5 @@
--- lib: what the scripts share. It stands in front of each of them and touches no key but those it is handed.
+-- lib: what the scripts share about an event and its line. Both libs stand in front of each script and touch no key but
+-- those they are handed.
 -- Numbers are doubles here: whole up to 2^53. Lua's own tostring() keeps 14 digits only, so whatever is stored is
 -- formatted by whole() (or '%.17g' for the bucket's fraction of a microsecond).
 local UNKNOWN_EVENT, BAD_ARGUMENTS = -1, -2
@@ -52,38 +53,6 @@ local function joined_at(joins, number)
   local mark = redis.call('ZREVRANGEBYSCORE', joins, whole(number), '-inf', 'LIMIT', 0, 1)[1]
   return mark and tonumber(string.match(mark, ':(.+)$')) or 0
 end
-
--- A pass is "number state admitted_at expires_at[ booking]": a active, b busy (in use by the booking), u used, v void.
--- One that is active or busy is good while its visitor is in the active set: the sweep does not touch the record.
-local function read_pass(text)
-  if not text then return nil end
-  local number, state, admitted, expires, booking = string.match(text, '^(%d+) (%a) (-?%d+) (-?%d+) ?(.*)$')
-  return { number = tonumber(number), state = state, admitted = tonumber(admitted), expires = tonumber(expires),
-    booking = booking }
-end
-
-local function pass_text(pass)
-  local text = string.format('%.0f %s %.0f %.0f', pass.number, pass.state, pass.admitted, pass.expires)
-  return pass.booking and pass.booking ~= '' and text .. ' ' .. pass.booking or text
-end
-
--- Whether a pass is out: neither used, given back nor run out.
-local function is_good(pass, now, active, visitor)
-  return (pass.state == 'a' or pass.state == 'b') and pass.expires > now and redis.call('ZSCORE', active, visitor)
-end
-
--- A zone is "capacity taken version held".
-local function read_zone(text)
-  if not text then return nil end
-  local capacity, taken, version, held = string.match(text, '^(%d+) (%d+) (-?%d+) (%d+)$')
-  return { capacity = tonumber(capacity), taken = tonumber(taken), version = tonumber(version), held = tonumber(held) }
-end
-
-local function zone_text(zone)
-  return string.format('%.0f %.0f %.0f %.0f', zone.capacity, zone.taken, zone.version, zone.held)
-end
-
-local function available(zone) return math.max(0, zone.capacity - zone.taken - zone.held) end
 
 -- Adds a step to the feed: "+first-last" joined, "-number" is out, "^number" all up to it are out; separated by spaces.
 local function tell(feed, changes) redis.call('XADD', feed, 'MAXLEN', '~', 8192, '*', 'c', changes) end

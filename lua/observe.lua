@@ -26,75 +26,71 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end
 local ended_ttl, reply, at = tonumber(ARGV[1]), { 0 }, 5
 local zones, before, order, changed = {}, {}, {}, {}
 
--- The zone, read once; `touch` notes what was available before the first change.
+-- The zone, read once, with what was available before any change.
 local function zone_of(name)
-  if zones[name] == nil then zones[name] = read_zone(redis.call('HGET', KEYS[5], name)) or false end
-  return zones[name]
-end
-local function touch(name)
-  if not before[name] then
-    order[#order + 1] = name
-    before[name] = zones[name] and available(zones[name]) or -1
+  if zones[name] == nil then
+    local zone = read_zone(redis.call('HGET', KEYS[5], name))
+    order[#order + 1], zones[name], before[name] = name, zone or false, zone and available(zone) or -1
   end
+  return zones[name]
 end
 
 for _ = 1, tonumber(ARGV[2]) do
   local name, capacity, taken, version = unpack(ARGV, at, at + 3)
   local zone = zone_of(name)
   if not zone or tonumber(version) > zone.version then
-    touch(name)
     zones[name] = { capacity = tonumber(capacity), taken = tonumber(taken), version = tonumber(version),
       held = zone and zone.held or 0 }
   end
   at = at + 4
 end
 
-for _ = 1, tonumber(ARGV[3]) do
-  local visitor, taken, version = unpack(ARGV, at, at + 2)
-  local known = redis.call('HGET', KEYS[8], visitor)
-  if not known or tonumber(version) > tonumber(string.match(known, ' (.+)$')) then
-    redis.call('HSET', KEYS[8], visitor, taken .. ' ' .. version)
+local visitors, counted = column(ARGV, at, 3, tonumber(ARGV[3])), {}
+local known = lookup('HMGET', KEYS[8], visitors, function(text) return tonumber(string.match(text, ' (.+)$')) end)
+for _, visitor in ipairs(visitors) do
+  local taken, version = ARGV[at + 1], ARGV[at + 2]
+  if not known[visitor] or tonumber(version) > known[visitor] then
+    counted[#counted + 1], counted[#counted + 2] = visitor, taken .. ' ' .. version
   end
   at = at + 3
 end
+put('HSET', KEYS[8], counted)
 
 -- A pass that the booking has in use becomes used (u), or active again (a); if its slot is gone, that means expired.
-local function resolve(visitor, number, booking, settled)
-  local pass = read_pass(redis.call('HGET', KEYS[2], visitor))
-  if not pass or pass.number ~= number or pass.booking ~= booking then return end
-  if settled then
-    redis.call('ZREM', KEYS[3], visitor)
-    redis.call('ZADD', KEYS[4], whole(pass.expires + ended_ttl), visitor)
-    pass.state = 'u'
-  else
-    pass.state = 'a'
-  end
-  pass.booking = nil
-  redis.call('HSET', KEYS[2], visitor, pass_text(pass))
-end
-
-local undone = at + tonumber(ARGV[4])
-for i = at, #ARGV do
-  local booking = ARGV[i]
-  local hold = redis.call('HGET', KEYS[6], booking)
+local settled, bookings = tonumber(ARGV[4]), { unpack(ARGV, at) }
+local holds = lookup('HMGET', KEYS[6], bookings, read_hold)
+local holders, gone, records, free, ended = {}, {}, {}, {}, {}
+for _, hold in pairs(holds) do holders[#holders + 1] = hold.visitor end
+local passes = lookup('HMGET', KEYS[2], holders, read_pass)
+for i, booking in ipairs(bookings) do
+  local hold = holds[booking]
+  local pass = hold and passes[hold.visitor]
   if hold then
-    local visitor, number, name, quantity = string.match(hold, '^(%S+) (%S+) (%S+) (%d+)')
-    if zone_of(name) then
-      touch(name)
-      zones[name].held = math.max(0, zones[name].held - tonumber(quantity))
+    holds[booking], gone[#gone + 1] = nil, booking
+    local zone = zone_of(hold.zone)
+    if zone then zone.held = math.max(0, zone.held - hold.quantity) end
+  end
+  if pass and pass.number == hold.number and pass.booking == booking then
+    pass.booking, pass.state = nil, i <= settled and 'u' or 'a'
+    records[#records + 1], records[#records + 2] = hold.visitor, pass_text(pass)
+    if i <= settled then
+      free[#free + 1] = hold.visitor
+      ended[#ended + 1], ended[#ended + 2] = whole(pass.expires + ended_ttl), hold.visitor
     end
-    redis.call('HDEL', KEYS[6], booking)
-    redis.call('ZREM', KEYS[7], booking)
-    if number ~= '-' then resolve(visitor, tonumber(number), booking, i < undone) end
   end
 end
+put('HDEL', KEYS[6], gone)
+put('ZREM', KEYS[7], gone)
+put('HSET', KEYS[2], records)
+put('ZREM', KEYS[3], free)
+put('ZADD', KEYS[4], ended)
 
 for _, name in ipairs(order) do
-  changed[#changed + 1], changed[#changed + 2] = name, zone_text(zones[name])
-  local after = available(zones[name])
+  local after = zones[name] and available(zones[name]) or -1
+  if zones[name] then changed[#changed + 1], changed[#changed + 2] = name, zone_text(zones[name]) end
   if after ~= before[name] then
     reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = name, before[name], after
   end
 end
-if #changed > 0 then redis.call('HSET', KEYS[5], unpack(changed)) end
+put('HSET', KEYS[5], changed)
 return reply

@@ -51,11 +51,11 @@ else
   end
   if floor > event.floor then
     redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
+    tell(KEYS[7], '^' .. whole(math.max(floor, event.next) - 1))
     event.next = math.min(math.max(event.next, floor), event['end'])
     promote(event, floor)
     save_numbers(KEYS[1], event)
     redis.call('HSET', KEYS[1], 'floor', whole(floor))
-    tell(KEYS[7], '^' .. whole(floor - 1))
   end
 end
 

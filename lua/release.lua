@@ -51,7 +51,7 @@ end
 local front = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')[2] or whole(event.next)
 local mark = redis.call('ZREVRANGEBYSCORE', joins, front, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
 local needless = mark and redis.call('ZRANGEBYSCORE', joins, '-inf', '(' .. mark, 'LIMIT', 0, batch) or {}
-if #needless > 0 then redis.call('ZREM', joins, unpack(needless)) end
+put('ZREM', joins, needless)
 
 local gone_up_to
 local oldest = redis.call('ZRANGE', joins, 0, 1, 'WITHSCORES')

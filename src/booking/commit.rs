@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 /// Bookings in one transaction.
 const BATCH: usize = 100;
 /// Transactions on their way at once: while one waits for the disk, the next is put together.
-const IN_FLIGHT: usize = 2;
+const IN_FLIGHT: usize = 3;
 
 pub(super) type Commits = Coalescer<NewBooking, Result<Committed, LedgerError>>;
 

@@ -79,7 +79,11 @@ pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<S
     let event: EventId = id("event_id", &path)?;
     let live = state.catalogue.find(&event)?;
     let (visitor, held) = in_line(&caller, &event)?;
-    let view = state.queue.position(&live, &visitor, held).await?;
+    let view = match state.queue.remembered(&live, &visitor, held) {
+        Some(view) => view,
+        // On the heap, so that the many who do not get here do not carry the room for it.
+        None => Box::pin(state.queue.look_up(&live, &visitor)).await?,
+    };
     Ok(HttpResponse::Ok()
         .insert_header((header::RETRY_AFTER, view.poll_after_seconds))
         .insert_header((header::CACHE_CONTROL, "no-store"))

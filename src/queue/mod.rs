@@ -108,7 +108,7 @@ impl Queue {
         }
     }
 
-    /// Where the visitor stands: from memory where the number of the place is known and still in line, else from the store. Admits nobody.
+    /// Where the visitor stands. Admits nobody.
     ///
     /// # Errors
     /// `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
@@ -118,17 +118,30 @@ impl Queue {
         visitor: &VisitorId,
         held: Option<Held>,
     ) -> Result<PositionView, Problem> {
-        let event = &live.event.id;
-        let held = held.or_else(|| self.numbers.get(&(event.clone(), visitor.clone())));
-        if let Some(view) = held.and_then(|held| self.waiting(live, held)) {
-            self.metrics.from_memory.inc();
-            return Ok(view);
+        match self.remembered(live, visitor, held) {
+            Some(view) => Ok(view),
+            None => self.look_up(live, visitor).await,
         }
+    }
+
+    /// Where the visitor stands, from memory; `None` where the number of the place is not known, or no longer in line.
+    pub fn remembered(&self, live: &LiveEvent, visitor: &VisitorId, held: Option<Held>) -> Option<PositionView> {
+        let held = held.or_else(|| self.numbers.get(&(live.event.id.clone(), visitor.clone())))?;
+        let view = self.waiting(live, held)?;
+        self.metrics.from_memory.inc();
+        Some(view)
+    }
+
+    /// Where the visitor stands, from the store.
+    ///
+    /// # Errors
+    /// `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
+    pub async fn look_up(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<PositionView, Problem> {
         self.metrics.from_store.inc();
         let (standing, waiting) = self.locate(live, visitor).await?;
         if let engine::Standing::Waiting(place) = standing {
             let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
-            self.numbers.insert((event.clone(), visitor.clone()), held);
+            self.numbers.insert((live.event.id.clone(), visitor.clone()), held);
         }
         self.view(live, visitor, standing, waiting)
     }

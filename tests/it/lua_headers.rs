@@ -106,7 +106,7 @@ fn check(script: &Script) {
 
 /// Every key of a call is `KEYS[n]` or a name that stands for one: a local taken from KEYS, or the parameter of a helper.
 fn no_key_is_made_up(name: &str, body: &str) {
-    let mut known = BTreeSet::from(["key", "joins", "line", "active", "feed"].map(String::from)); // parameters of lib.lua and of helpers
+    let mut known = BTreeSet::from(["key", "joins", "line", "active", "feed"].map(String::from)); // parameters of the libs and of helpers
     if name != "lib" {
         known.remove("line");
         known.remove("feed");
@@ -142,11 +142,13 @@ fn every_header_tells_the_truth() {
 
 #[test]
 fn the_shared_part_touches_only_what_it_is_handed() {
-    assert!(scripts::LIB.starts_with("-- lib: "));
-    assert!(scripts::LIB.lines().count() <= 100);
-    let body = scripts::LIB.lines().map(without_comment).collect::<Vec<_>>().join("\n");
-    assert!(!body.contains("KEYS") && !body.contains("ARGV"));
-    no_key_is_made_up("lib", &body);
+    for (name, text) in scripts::LIBS {
+        assert!(text.starts_with(&format!("-- {name}: ")));
+        assert!(text.lines().count() <= 100 && text.lines().all(|line| line.len() <= 120));
+        let body = text.lines().map(without_comment).collect::<Vec<_>>().join("\n");
+        assert!(!body.contains("KEYS") && !body.contains("ARGV"));
+        no_key_is_made_up("lib", &body);
+    }
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn every_file_is_registered_and_every_script_has_a_file() {
         files.insert(name, std::fs::read_to_string(&path).expect("the text"));
     }
     let mut expected: BTreeMap<_, _> = scripts::ALL.iter().map(|s| (s.name.to_owned(), s.source.to_owned())).collect();
-    expected.insert("lib".to_owned(), scripts::LIB.to_owned());
+    expected.extend(scripts::LIBS.map(|(name, text)| (name.to_owned(), text.to_owned())));
     assert_eq!(files, expected);
 }
 

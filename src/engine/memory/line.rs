@@ -78,8 +78,10 @@ impl Line {
         popped
     }
 
-    /// Sends everybody away, because every number up to this one is void.
+    /// Sends everybody away, because every number up to this one is void, and those who are beyond it.
     pub fn clear(&mut self, up_to: u64) {
+        let last = self.visitors.last_key_value().map_or(0, |(number, _)| *number);
+        let up_to = up_to.max(last);
         self.visitors.clear();
         self.numbers.clear();
         self.present.remove_up_to(up_to);

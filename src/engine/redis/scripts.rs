@@ -1,11 +1,12 @@
-//! The scripts: one file a transition, with `lua/lib.lua` in front of each.
+//! The scripts: one file a transition, with the libs in front of each.
 
 use std::sync::LazyLock;
 
 use super::keys::{ACTIVE, BUYERS, DUE, ENDED, EVENT, FEED, HOLDS, JOINS, Key, LINE, PASSES, ZONES};
 
-/// What all scripts start with.
-pub const LIB: &str = include_str!("../../../lua/lib.lua");
+/// What all scripts start with: what they share about an event and its line, and about passes and seats.
+pub const LIBS: [(&str, &str); 2] =
+    [("lib", include_str!("../../../lua/lib.lua")), ("lib_booking", include_str!("../../../lua/lib_booking.lua"))];
 
 /// A transition on the store.
 #[derive(Debug)]
@@ -22,7 +23,8 @@ pub struct Script {
 impl Script {
     /// The whole text as the store runs it.
     pub fn text(&self) -> String {
-        format!("{LIB}\n{}", self.source)
+        let [(_, lib), (_, booking)] = LIBS;
+        [lib, booking, self.source].join("\n")
     }
 
     /// The digest by which the store knows it.

@@ -91,10 +91,15 @@ pub async fn a_reset_and_a_removal_are_noticed(rig: Rig) {
     let line = Line::unknown(at(0.0));
     rig.join_all(0..5, 0.0).await;
     follow(&rig, &line).await;
-    let reset = usher::engine::EventRules { version: 2, policy: policy(), number_floor: 100 };
-    rig.engine.put_rules(&rig.event, &reset, at(0.0)).await.expect("rules");
-    follow(&rig, &line).await;
-    assert_eq!((position(&line, 3), line.look(3, at(0.0)).expect("fresh").waiting), (None, 0));
+    // A floor in the middle of the line sends those beyond it away as well.
+    for (version, floor) in [(2, 3), (3, 100)] {
+        let reset = usher::engine::EventRules { version, policy: policy(), number_floor: floor };
+        rig.engine.put_rules(&rig.event, &reset, at(0.0)).await.expect("rules");
+        follow(&rig, &line).await;
+        assert_eq!((position(&line, 4), line.look(4, at(0.0)).expect("fresh").waiting), (None, 0));
+        rig.join_all(0..5, 0.0).await;
+        follow(&rig, &line).await;
+    }
     rig.engine.remove(&rig.event).await.expect("removed");
     let unknown = catch_up(rig.engine.as_ref(), &rig.event, &line, || at(0.0)).await;
     assert!(matches!(unknown, Err(EngineError::UnknownEvent)));

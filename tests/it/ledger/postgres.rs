@@ -88,6 +88,41 @@ async fn a_server_that_would_rather_be_quick_is_overruled() {
     assert_eq!(ledger.synchronous_commit().await.expect("setting"), "on");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_table_that_grows_is_read_whole() {
+    let url = fresh_database().await;
+    let ledger = open(&url, &PostgresSettings { max_connections: 1, ..PostgresSettings::default() }).await;
+    put(&ledger, &[("z", 10_000)]).await;
+    // Often enough that the server settles on plans, made while there was nothing in the tables.
+    for batch in 0..12 {
+        let batch: Vec<_> = (0..20).map(|i| new(&format!("b{batch}-{i}"), &format!("v{batch}-{i}"), 1)).collect();
+        assert!(ledger.commit(&batch).await.expect("commit").iter().all(is_done));
+        ledger.existing(&[batch[0].booking.id.clone()]).await.expect("existing");
+        ledger.expire_due(super::at(0), 10).await.expect("nothing is due");
+        ledger.purge_answers(super::at(0), 10).await.expect("nothing to purge");
+    }
+    drop(ledger);
+    let mut admin = PgConnection::connect(&url).await.expect("connect");
+    let sql = "SELECT relname::text, seq_tup_read FROM pg_stat_user_tables \
+               WHERE relname IN ('bookings', 'buyers', 'idempotency') ORDER BY relname";
+    let mut read: Vec<(String, i64)> = Vec::new();
+    // The server counts a little later.
+    for _ in 0..50 {
+        read = sqlx::query_as(sql).fetch_all(&mut admin).await.expect("counts");
+        let counted: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(n_tup_ins), 0)::bigint FROM pg_stat_user_tables WHERE relname = 'bookings'",
+        )
+        .fetch_one(&mut admin)
+        .await
+        .expect("a count");
+        if counted == 240 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(read.len() == 3 && read.iter().all(|(_, rows)| *rows == 0), "rows read without an index: {read:?}");
+}
+
 #[tokio::test]
 async fn a_full_queue_is_said_at_once() {
     let url = fresh_database().await;

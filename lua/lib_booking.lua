@@ -1,0 +1,57 @@
+-- lib_booking: what the scripts share about passes and seats.
+
+-- One read for the whole batch: what `key` has for each of the names, read, by name.
+local function lookup(command, key, names, read)
+  local found = {}
+  if #names == 0 then return found end
+  for i, value in ipairs(redis.call(command, key, unpack(names))) do found[names[i]] = value and read(value) or nil end
+  return found
+end
+
+-- What is at, at + step, … of the first `count` groups of a list.
+local function column(list, at, step, count)
+  local values = {}
+  for i = 1, count do values[i] = list[at + (i - 1) * step] end
+  return values
+end
+
+-- A write of many values at once, if there are any.
+local function put(command, key, values) if #values > 0 then redis.call(command, key, unpack(values)) end end
+
+-- A pass is "number state admitted_at expires_at[ booking]": a active, b busy (in use by the booking), u used, v void.
+-- One that is active or busy is good while its visitor is in the active set: the sweep does not touch the record.
+local function read_pass(text)
+  if not text then return nil end
+  local number, state, admitted, expires, booking = string.match(text, '^(%d+) (%a) (-?%d+) (-?%d+) ?(.*)$')
+  return { number = tonumber(number), state = state, admitted = tonumber(admitted), expires = tonumber(expires),
+    booking = booking }
+end
+
+local function pass_text(pass)
+  local text = string.format('%.0f %s %.0f %.0f', pass.number, pass.state, pass.admitted, pass.expires)
+  return pass.booking and pass.booking ~= '' and text .. ' ' .. pass.booking or text
+end
+
+-- Whether a pass is out: neither used, given back nor run out.
+local function is_good(pass, now, active, visitor)
+  return (pass.state == 'a' or pass.state == 'b') and pass.expires > now and redis.call('ZSCORE', active, visitor)
+end
+
+-- A zone is "capacity taken version held".
+local function read_zone(text)
+  if not text then return nil end
+  local capacity, taken, version, held = string.match(text, '^(%d+) (%d+) (-?%d+) (%d+)$')
+  return { capacity = tonumber(capacity), taken = tonumber(taken), version = tonumber(version), held = tonumber(held) }
+end
+
+local function zone_text(zone)
+  return string.format('%.0f %.0f %.0f %.0f', zone.capacity, zone.taken, zone.version, zone.held)
+end
+
+local function available(zone) return math.max(0, zone.capacity - zone.taken - zone.held) end
+
+-- A hold is "visitor number zone quantity due", with "-" as the number where no pass was needed.
+local function read_hold(text)
+  local visitor, number, zone, quantity = string.match(text, '^(%S+) (%S+) (%S+) (%d+)')
+  return { visitor = visitor, number = tonumber(number), zone = zone, quantity = tonumber(quantity) }
+end
