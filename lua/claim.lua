@@ -26,26 +26,25 @@
 --   -2 a claim that is not whole
 
 local HELD, BUSY, USED, EXPIRED, VOID, SEATS, LIMIT, NO_ZONE = 1, 2, 3, 4, 5, 6, 7, 8
-local event = load_event(KEYS[1])
-if not event then return { UNKNOWN_EVENT } end
+local floor, max_per_user = unpack(redis.call('HMGET', KEYS[1], 'floor', 'max_per_user'))
+if not floor then return { UNKNOWN_EVENT } end
 if (#ARGV - 2) % 7 ~= 0 then return { BAD_ARGUMENTS } end
 if #ARGV == 2 then return { 0 } end
+floor, max_per_user = tonumber(floor), tonumber(max_per_user)
 
-local now, reply = clock(ARGV[1]), { 0 }
+local now, reply, claims = clock(ARGV[1]), { 0 }, (#ARGV - 2) / 7
 local due_at = whole(now + tonumber(ARGV[2]))
 
-local claims = (#ARGV - 2) / 7
-local function look(command, key, i, read) return lookup(command, key, column(ARGV, 2 + i, 7, claims), read) end
-local held = look('HMGET', KEYS[7], 1, tostring)
-local places = look('ZMSCORE', KEYS[2], 2, tonumber)
-local passes = look('HMGET', KEYS[3], 2, read_pass)
-local bought = look('HMGET', KEYS[9], 2, function(text) return tonumber(string.match(text, '^%d+')) end)
-local zones = look('HMGET', KEYS[6], 6, read_zone)
-local slots = look('ZMSCORE', KEYS[4], 2, tonumber)
+local bookings, visitors, numbers = column(ARGV, 3, 7, claims), column(ARGV, 4, 7, claims), column(ARGV, 5, 7, claims)
+local held = lookup('HMGET', KEYS[7], bookings, tostring)
+local passes = lookup('HMGET', KEYS[3], visitors, read_pass)
+local function first_word(text) return tonumber(string.match(text, '^%d+')) end
+local bought = max_per_user > 0 and lookup('HMGET', KEYS[9], visitors, first_word) or {}
+local slots, places = lookup('ZMSCORE', KEYS[4], visitors, tonumber), lookup('ZMSCORE', KEYS[2], visitors, tonumber)
 
 local STATES = { u = USED, v = VOID }
 local function refuse(visitor, number, expires)
-  if number < event.floor then return VOID end
+  if number < floor then return VOID end
   local pass, same = passes[visitor], nil
   if pass and pass.number == number then same = pass end
   if same and STATES[same.state] then return STATES[same.state] end
@@ -54,37 +53,41 @@ local function refuse(visitor, number, expires)
   if (pass and pass.number > number) or (places[visitor] or 0) > number then return VOID end
 end
 
-local changed, records, holds, dues = {}, {}, {}, {}
-for at = 3, #ARGV, 7 do
-  local booking, visitor, number, admitted, expires, name, quantity = unpack(ARGV, at, at + 6)
-  local zone, pass, code = zones[name], passes[visitor], HELD
-  quantity, expires = tonumber(quantity), tonumber(expires)
-  local refusal = not held[booking] and number ~= '' and refuse(visitor, tonumber(number), expires)
+local zones, changed, records, holds, dues = {}, {}, {}, {}, {}
+local leavers, gone, active, back = {}, {}, {}, {}
+for i, booking in ipairs(bookings) do
+  local at, visitor, number = 7 * i - 4, visitors[i], numbers[i]
+  local admitted, expires, name, quantity = unpack(ARGV, at + 3, at + 6)
+  local zone, code, seats = zone_in(zones, KEYS[6], name), HELD, tonumber(quantity)
+  local refusal = not held[booking] and number ~= '' and refuse(visitor, tonumber(number), tonumber(expires))
   if held[booking] then code = HELD
   elseif refusal then code = refusal
-  elseif event.max_per_user > 0 and (bought[visitor] or 0) + quantity > event.max_per_user then code = LIMIT
+  elseif max_per_user > 0 and (bought[visitor] or 0) + seats > max_per_user then code = LIMIT
   elseif not zone then code = NO_ZONE
-  elseif available(zone) < quantity then code = SEATS
+  elseif available(zone) < seats then code = SEATS
   else
     if number ~= '' then
-      if not pass or pass.number ~= tonumber(number) then
-        pass = { number = tonumber(number), admitted = tonumber(admitted), expires = expires }
-        if redis.call('ZREM', KEYS[2], visitor) == 1 then tell(KEYS[10], '-' .. whole(places[visitor])) end
-        passes[visitor], slots[visitor], places[visitor] = pass, expires, nil
-        redis.call('ZADD', KEYS[4], whole(expires), visitor)
-        redis.call('ZREM', KEYS[5], visitor)
+      local pass = passes[visitor]
+      if not pass or pass.digits ~= number then
+        pass = new_pass(number, admitted, expires)
+        if places[visitor] then leavers[#leavers + 1], gone[#gone + 1] = visitor, '-' .. whole(places[visitor]) end
+        passes[visitor], slots[visitor], places[visitor] = pass, pass.expires, nil
+        active[#active + 1], active[#active + 2], back[#back + 1] = expires, visitor, visitor
       end
       pass.state, pass.booking = 'b', booking
       records[#records + 1], records[#records + 2] = visitor, pass_text(pass)
     end
-    zone.held, changed[name], held[booking] = zone.held + quantity, zone, true
-    local hold = string.format('%s %s %s %.0f %s', visitor, number ~= '' and number or '-', name, quantity, due_at)
-    holds[#holds + 1], holds[#holds + 2] = booking, hold
+    zone.held, changed[name], held[booking] = zone.held + seats, zone, true
+    holds[#holds + 1], holds[#holds + 2] = booking, hold_text(visitor, number, name, quantity, due_at)
     dues[#dues + 1], dues[#dues + 2] = due_at, booking
   end
   reply[#reply + 1] = code
 end
+put('ZREM', KEYS[2], leavers)
+if #gone > 0 then tell(KEYS[10], table.concat(gone, ' ')) end
 put('HSET', KEYS[3], records)
+put('ZADD', KEYS[4], active)
+put('ZREM', KEYS[5], back)
 put('HSET', KEYS[7], holds)
 put('ZADD', KEYS[8], dues)
 for name, zone in pairs(changed) do redis.call('HSET', KEYS[6], name, zone_text(zone)) end

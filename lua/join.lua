@@ -32,7 +32,7 @@ local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 2))
 local waiting = redis.call('ZCARD', line)
 local closed = state_at(event, now) == 'closed'
 local reply, places, added = { 0 }, {}, {}
-local ranges, first, last = {}, nil, nil
+local ranges, last, told = {}, -1, {}
 
 local function answer(code, a, b, c)
   local n = #reply
@@ -74,14 +74,15 @@ for i, text in ipairs(passes) do
     places[visitor] = { number = number, position = waiting }
     added[#added + 1], added[#added + 2] = whole(number), visitor
     -- A number that does not follow the last one (the block ended) begins a new range.
-    if not first or number ~= last + 1 then first, ranges[#ranges + 1] = number, '' end
-    last, ranges[#ranges] = number, '+' .. whole(first) .. '-' .. whole(number)
+    if number ~= last + 1 then ranges[#ranges + 1], ranges[#ranges + 2] = number, 0 end
+    last, ranges[#ranges] = number, number
     answer(1, number, waiting, mark(number))
   end
 end
 if #added > 0 then
   redis.call('ZADD', line, unpack(added))
   save_numbers(KEYS[1], event)
-  tell(KEYS[6], table.concat(ranges, ' '))
+  for i = 1, #ranges, 2 do told[#told + 1] = '+' .. whole(ranges[i]) .. '-' .. whole(ranges[i + 1]) end
+  tell(KEYS[6], table.concat(told, ' '))
 end
 return reply

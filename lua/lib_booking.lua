@@ -20,15 +20,21 @@ local function put(command, key, values) if #values > 0 then redis.call(command,
 
 -- A pass is "number state admitted_at expires_at[ booking]": a active, b busy (in use by the booking), u used, v void.
 -- One that is active or busy is good while its visitor is in the active set: the sweep does not touch the record.
+-- `digits` and `times` are the number and both times as text, since formatting takes longer than anything else here.
 local function read_pass(text)
   if not text then return nil end
-  local number, state, admitted, expires, booking = string.match(text, '^(%d+) (%a) (-?%d+) (-?%d+) ?(.*)$')
-  return { number = tonumber(number), state = state, admitted = tonumber(admitted), expires = tonumber(expires),
-    booking = booking }
+  local digits, state, times, admitted, expires, booking =
+    string.match(text, '^(%d+) (%a) ((-?%d+) (-?%d+)) ?(.*)$')
+  return { digits = digits, number = tonumber(digits), state = state, times = times, admitted = tonumber(admitted),
+    expires = tonumber(expires), booking = booking }
+end
+
+local function new_pass(number, admitted, expires)
+  return { digits = number, number = tonumber(number), times = admitted .. ' ' .. expires, expires = tonumber(expires) }
 end
 
 local function pass_text(pass)
-  local text = string.format('%.0f %s %.0f %.0f', pass.number, pass.state, pass.admitted, pass.expires)
+  local text = pass.digits .. ' ' .. pass.state .. ' ' .. pass.times
   return pass.booking and pass.booking ~= '' and text .. ' ' .. pass.booking or text
 end
 
@@ -48,10 +54,20 @@ local function zone_text(zone)
   return string.format('%.0f %.0f %.0f %.0f', zone.capacity, zone.taken, zone.version, zone.held)
 end
 
+-- The zone of that name, read once; false when there is none.
+local function zone_in(zones, key, name)
+  if zones[name] == nil then zones[name] = read_zone(redis.call('HGET', key, name)) or false end
+  return zones[name]
+end
+
 local function available(zone) return math.max(0, zone.capacity - zone.taken - zone.held) end
 
 -- A hold is "visitor number zone quantity due", with "-" as the number where no pass was needed.
 local function read_hold(text)
   local visitor, number, zone, quantity = string.match(text, '^(%S+) (%S+) (%S+) (%d+)')
   return { visitor = visitor, number = tonumber(number), zone = zone, quantity = tonumber(quantity) }
+end
+
+local function hold_text(visitor, number, zone, quantity, due)
+  return visitor .. ' ' .. (number ~= '' and number or '-') .. ' ' .. zone .. ' ' .. quantity .. ' ' .. due
 end

@@ -26,13 +26,11 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end
 local ended_ttl, reply, at = tonumber(ARGV[1]), { 0 }, 5
 local zones, before, order, changed = {}, {}, {}, {}
 
--- The zone, read once, with what was available before any change.
+-- The zone, with what was available before any change.
 local function zone_of(name)
-  if zones[name] == nil then
-    local zone = read_zone(redis.call('HGET', KEYS[5], name))
-    order[#order + 1], zones[name], before[name] = name, zone or false, zone and available(zone) or -1
-  end
-  return zones[name]
+  local zone = zone_in(zones, KEYS[5], name)
+  if not before[name] then order[#order + 1], before[name] = name, zone and available(zone) or -1 end
+  return zone
 end
 
 for _ = 1, tonumber(ARGV[2]) do

@@ -1,12 +1,15 @@
 //! Turns concurrent requests into batches: what arrives while the last batch was on its way goes out as one.
 //!
-//! Nothing waits for a batch to fill: with one request at a time every batch has one item. The bounds are the size of a
-//! batch, the batches on their way at once, and the requests that may wait; one more is turned away at once.
+//! A request that finds no batch on its way goes out alone, at once. Beside others that are on their way a batch fills for
+//! a while first: small batches side by side cost the store more than the same requests in one. The bounds are the size of
+//! a batch, the batches on their way at once, the time to fill, and the requests that may wait; one more is turned away.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 /// The bounds of a [`Coalescer`].
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +18,8 @@ pub struct Bounds {
     pub batch: usize,
     /// Most batches on their way at once.
     pub in_flight: usize,
+    /// How long a batch fills while others are on their way.
+    pub fill: Duration,
     /// Most requests that wait for a batch.
     pub pending: usize,
 }
@@ -49,6 +54,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         R: Future<Output = Vec<A>> + Send + 'static,
     {
         let (requests, mut waiting) = mpsc::channel::<(Q, oneshot::Sender<A>)>(bounds.pending.max(1));
+        let others = u32::try_from(bounds.in_flight.saturating_sub(1)).unwrap_or(u32::MAX);
         let slots = Arc::new(Semaphore::new(bounds.in_flight.max(1)));
         let run = Arc::new(run);
         tokio::spawn(async move {
@@ -57,6 +63,16 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
                 let mut batch = Vec::new();
                 if waiting.recv_many(&mut batch, bounds.batch.max(1)).await == 0 {
                     return;
+                }
+                let full = Instant::now() + bounds.fill;
+                while batch.len() < bounds.batch {
+                    let room = bounds.batch - batch.len();
+                    tokio::select! {
+                        biased;
+                        _ = waiting.recv_many(&mut batch, room), if !waiting.is_closed() => {}
+                        _ = slots.acquire_many(others) => break,
+                        () = sleep_until(full) => break,
+                    }
                 }
                 let run = Arc::clone(&run);
                 // A task of its own: a caller that goes away does not take the others' batch with it.
@@ -91,7 +107,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+    use tokio::sync::watch;
 
     use super::*;
 
@@ -99,13 +115,16 @@ mod tests {
     async fn everyone_gets_their_own_answer_and_batches_form_under_load() {
         let batches = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&batches);
-        let doubler = Coalescer::start(Bounds { batch: 64, in_flight: 1, pending: 1_000 }, move |asked: Vec<u64>| {
-            counted.fetch_add(1, Ordering::SeqCst);
-            async move {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-                asked.into_iter().map(|n| n * 2).collect()
-            }
-        });
+        let doubler = Coalescer::start(
+            Bounds { batch: 64, in_flight: 1, fill: Duration::ZERO, pending: 1_000 },
+            move |asked: Vec<u64>| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                async move {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    asked.into_iter().map(|n| n * 2).collect()
+                }
+            },
+        );
         let asks: Vec<_> = (0..500_u64)
             .map(|n| {
                 let doubler = doubler.clone();
@@ -119,12 +138,64 @@ mod tests {
         assert!(batches.load(Ordering::SeqCst) < 100, "{batches:?} batches for 500 requests");
     }
 
+    /// A coalescer whose batches wait until they are let go, and the sizes of those that began.
+    fn gated(fill: Duration) -> (Coalescer<u8, u8>, Arc<Semaphore>, watch::Receiver<Vec<usize>>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let (began, sizes) = watch::channel(Vec::new());
+        let closed = Arc::clone(&gate);
+        let bounds = Bounds { batch: 4, in_flight: 2, fill, pending: 100 };
+        let coalescer = Coalescer::start(bounds, move |asked: Vec<u8>| {
+            began.send_modify(|sizes| sizes.push(asked.len()));
+            let gate = Arc::clone(&closed);
+            async move {
+                gate.acquire().await.expect("a gate").forget();
+                asked
+            }
+        });
+        (coalescer, gate, sizes)
+    }
+
+    fn ask(coalescer: &Coalescer<u8, u8>) {
+        let coalescer = coalescer.clone();
+        tokio::spawn(async move { coalescer.ask(0).await });
+    }
+
+    #[tokio::test]
+    async fn a_batch_fills_beside_another_until_it_is_full_or_alone() {
+        let (coalescer, gate, mut sizes) = gated(Duration::from_hours(1));
+        let mut begun = async |wanted: &[usize]| {
+            sizes.wait_for(|sizes| sizes == wanted).await.expect("sizes");
+        };
+        ask(&coalescer);
+        begun(&[1]).await; // nothing else on its way: at once
+        ask(&coalescer);
+        ask(&coalescer);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        begun(&[1]).await;
+        gate.add_permits(1);
+        begun(&[1, 2]).await;
+        for _ in 0..4 {
+            ask(&coalescer);
+        }
+        begun(&[1, 2, 4]).await;
+    }
+
+    #[tokio::test]
+    async fn a_batch_goes_out_beside_a_stuck_one_when_its_time_is_over() {
+        let (coalescer, _gate, mut sizes) = gated(Duration::from_millis(20));
+        ask(&coalescer);
+        sizes.wait_for(|sizes| sizes == &[1]).await.expect("sizes");
+        ask(&coalescer);
+        sizes.wait_for(|sizes| sizes == &[1, 1]).await.expect("sizes");
+    }
+
     #[tokio::test]
     async fn one_too_many_is_turned_away_at_once_and_a_broken_batch_is_told() {
-        let stuck = Coalescer::start(Bounds { batch: 1, in_flight: 1, pending: 1 }, |_: Vec<u8>| async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            panic!("this batch breaks down")
-        });
+        let stuck =
+            Coalescer::start(Bounds { batch: 1, in_flight: 1, fill: Duration::ZERO, pending: 1 }, |_: Vec<u8>| async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                panic!("this batch breaks down")
+            });
         let ask = || {
             let stuck = stuck.clone();
             tokio::spawn(async move { stuck.ask(0).await as Result<u8, Refused> })

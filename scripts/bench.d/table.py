@@ -214,7 +214,7 @@ def report(results: Results, postgres: str) -> str:
         "is in doubt all the same is marked so. The client takes its share of the machine from both, which favours the slower one: the CPU a request "
         "tells without the client, and without the stores. `cargo bench --bench micro` times the inner paths alone.",
         machine(postgres),
-        f"{run['rounds']} rounds of {run['of_one']} s each; wrk with {run['threads']} threads and {run['connections']} connections; "
+        f"{run['rounds']} rounds of {run['of_one']} s each; wrk with {run['threads']} threads and {run['connections']} connections, {run['connections'] * 4} where seats are reserved; "
         f"two workers; logs to a file and metrics on. Took {run['seconds']} s after the build.",
         table(["what", "measured", "target", "aim", "", "remarks"], main_rows(results)),
     ]

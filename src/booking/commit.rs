@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::tell::Teller;
 use crate::coalesce::{Bounds, Coalescer};
@@ -13,29 +14,34 @@ use crate::ledger::{Committed, Ledger, LedgerError, NewBooking};
 use crate::metrics::Metrics;
 
 /// Bookings in one transaction.
-const BATCH: usize = 100;
+const BATCH: usize = 200;
 /// Transactions on their way at once: while one waits for the disk, the next is put together.
-const IN_FLIGHT: usize = 3;
+const IN_FLIGHT: usize = 2;
+/// How long the next one fills: about as long as a transaction takes under load.
+const FILL: Duration = Duration::from_millis(10);
 
 pub(super) type Commits = Coalescer<NewBooking, Result<Committed, LedgerError>>;
 
 /// The door to the ledger; `pending` bounds how many bookings may wait at it.
 pub(super) fn commits(ledger: Arc<dyn Ledger>, teller: Teller, metrics: Arc<Metrics>, pending: usize) -> Commits {
-    Coalescer::start(Bounds { batch: BATCH, in_flight: IN_FLIGHT, pending }, move |asked: Vec<NewBooking>| {
-        let (ledger, teller, metrics) = (Arc::clone(&ledger), teller.clone(), Arc::clone(&metrics));
-        async move {
-            metrics.commit_batch.observe(asked.len() as f64);
-            match ledger.commit(&asked).await {
-                Ok(each) => {
-                    for (event, news) in news(&asked, &each) {
-                        teller.news(&event, &news).await;
+    Coalescer::start(
+        Bounds { batch: BATCH, in_flight: IN_FLIGHT, fill: FILL, pending },
+        move |asked: Vec<NewBooking>| {
+            let (ledger, teller, metrics) = (Arc::clone(&ledger), teller.clone(), Arc::clone(&metrics));
+            async move {
+                metrics.commit_batch.observe(asked.len() as f64);
+                match ledger.commit(&asked).await {
+                    Ok(each) => {
+                        for (event, news) in news(&asked, &each) {
+                            teller.news(&event, &news).await;
+                        }
+                        each.into_iter().map(Ok).collect()
                     }
-                    each.into_iter().map(Ok).collect()
+                    Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
                 }
-                Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
             }
-        }
-    })
+        },
+    )
 }
 
 /// What the engine is told of a batch: each booking that was written is settled, with the last count of its zone and buyer.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Claim, Claimed, Engine, EngineError, Joined, MAX_BATCH, Result, Standing};
 use crate::coalesce::{Bounds, Coalescer, Refused};
@@ -36,7 +37,7 @@ impl Batched {
     pub fn new(engine: Arc<dyn Engine>, clock: Arc<dyn Clock>, pending: usize) -> Self {
         let mut batched = Self { engine, clock, doors: None };
         if !batched.engine.is_in_process() {
-            let bounds = Bounds { batch: MAX_BATCH, in_flight: IN_FLIGHT, pending };
+            let bounds = Bounds { batch: MAX_BATCH, in_flight: IN_FLIGHT, fill: Duration::ZERO, pending };
             let doors = Doors {
                 joins: batched.door(bounds, |on, event, visitors| async move { on.joins(&event, &visitors).await }),
                 lookups: batched.door(bounds, |on, event, visitors| async move { on.lookups(&event, &visitors).await }),

@@ -144,10 +144,10 @@ impl EventBuyerRow {
 /// The answer kept under the key of a booking in a batch, and the booking's place there from 0.
 #[derive(FromRow)]
 pub(super) struct KeptRow {
-    place: i64,
-    body_hash: Vec<u8>,
-    status: i64,
-    body: String,
+    pub(super) place: i64,
+    pub(super) body_hash: Vec<u8>,
+    pub(super) status: i64,
+    pub(super) body: String,
 }
 
 impl KeptRow {

@@ -6,15 +6,46 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use sqlx::FromRow;
 use sqlx::postgres::PgConnection;
 
-use super::seats::{add_to_buyers, all, change_zones, give_back, lock_buyers, lock_zones};
+use super::seats::{give_back, lock_buyers, lock_zones};
 use super::{PostgresLedger, TRIES};
 use crate::domain::{BookingId, PassId, Timestamp};
-use crate::ledger::decide::Books;
-use crate::ledger::rows::{BookingRow, Id, KeptRow, booking_columns};
+use crate::ledger::decide::{Books, Buyers, Decided};
+use crate::ledger::rows::{BookingRow, EventBuyerRow, Id, KeptRow, booking_columns};
 use crate::ledger::sql::{Fault, Outcome, Sql, args, job};
 use crate::ledger::{Committed, IDEMPOTENCY_TTL, NewBooking, Returned, StoredAnswer};
+
+/// What is known of one booking of the batch, `place` in it from 0: the answer under its key, its pass if that was used.
+#[derive(FromRow)]
+struct KnownRow {
+    place: i64,
+    body_hash: Option<Vec<u8>>,
+    status: Option<i64>,
+    body: Option<String>,
+    pass_id: Option<String>,
+}
+
+impl KnownRow {
+    fn note(self, kept: &mut HashMap<usize, StoredAnswer>, passes: &mut HashSet<String>) -> Outcome<()> {
+        let Self { place, body_hash, status, body, pass_id } = self;
+        passes.extend(pass_id);
+        if let (Some(body_hash), Some(status), Some(body)) = (body_hash, status, body) {
+            kept.extend([KeptRow { place, body_hash, status, body }.read()?]);
+        }
+        Ok(())
+    }
+}
+
+/// A buyer's count after the writing, and how many zones and answers were written.
+#[derive(FromRow)]
+struct WrittenRow {
+    #[sqlx(flatten)]
+    buyer: EventBuyerRow,
+    zones: i64,
+    answers: i64,
+}
 
 impl PostgresLedger {
     /// Writes the batch in one transaction or, if that collides with others, one by one.
@@ -33,102 +64,120 @@ impl PostgresLedger {
 }
 
 async fn commit(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<Vec<Committed>> {
-    let mut books = Books {
-        kept: kept_answers(db, batch).await?,
-        passes: used_passes(db, batch).await?,
-        zones: lock_zones(db, batch.iter().map(|new| &new.booking), true).await?,
-        buyers: lock_buyers(db, batch.iter().map(|new| &new.booking)).await?,
-    };
+    let (kept, passes) = first_look(db, batch).await?;
+    let buyers = lock_buyers(db, batch.iter().map(|new| &new.booking)).await?;
+    // Last of all: the zone is what everybody wants.
+    let zones = lock_zones(db, batch.iter().map(|new| &new.booking), true).await?;
+    let mut books = Books { kept, passes, zones, buyers };
     let decided = books.decide(batch);
     if !decided.done.is_empty() {
-        change_zones(db, &decided.changes).await?;
-        add_to_buyers(db, &decided.changes, &books.buyers).await?;
-        insert_bookings(db, &decided.done).await?;
-        insert_answers(db, &decided.done).await?;
+        write(db, &decided, &books.buyers).await?;
     }
     Ok(decided.answers)
 }
 
-async fn kept_answers(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<HashMap<usize, StoredAnswer>> {
-    let rows: Vec<KeptRow> = sqlx::query_as(
-        "SELECT w.ordinal - 1 AS place, i.body_hash, i.status, i.body FROM \
-         UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY \
-         AS w (visitor_id, route, key, created_at, ordinal) \
-         JOIN idempotency i ON i.visitor_id = w.visitor_id AND i.route = w.route AND i.key = w.key \
-         AND i.expires_at > w.created_at",
+/// The answers that are kept under the keys of the batch, and which of its passes were used.
+async fn first_look(
+    db: &mut PgConnection,
+    batch: &[NewBooking],
+) -> Outcome<(HashMap<usize, StoredAnswer>, HashSet<String>)> {
+    let rows: Vec<KnownRow> = sqlx::query_as(
+        "SELECT w.ordinal - 1 AS place, i.body_hash, i.status, i.body, b.pass_id FROM \
+         UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[]) WITH ORDINALITY \
+         AS w (visitor_id, route, key, created_at, pass_id, ordinal) \
+         LEFT JOIN idempotency i ON i.visitor_id = w.visitor_id AND i.route = w.route AND i.key = w.key \
+         AND i.expires_at > w.created_at \
+         LEFT JOIN bookings b ON b.pass_id = w.pass_id \
+         WHERE i.key IS NOT NULL OR b.pass_id IS NOT NULL",
     )
     .bind(batch.iter().map(|new| new.key.visitor.as_str()).collect::<Vec<_>>())
     .bind(batch.iter().map(|new| new.key.route).collect::<Vec<_>>())
     .bind(batch.iter().map(|new| new.key.key.as_str()).collect::<Vec<_>>())
     .bind(batch.iter().map(|new| new.booking.created_at.micros()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|new| new.pass.as_ref().map(PassId::as_str)).collect::<Vec<_>>())
     .fetch_all(db)
     .await?;
-    rows.into_iter().map(KeptRow::read).collect()
-}
-
-async fn used_passes(db: &mut PgConnection, batch: &[NewBooking]) -> Outcome<HashSet<String>> {
-    let passes: Vec<&str> = batch.iter().filter_map(|new| new.pass.as_ref()).map(PassId::as_str).collect();
-    if passes.is_empty() {
-        return Ok(HashSet::new());
+    let (mut kept, mut passes) = (HashMap::new(), HashSet::new());
+    for row in rows {
+        row.note(&mut kept, &mut passes)?;
     }
-    let sql = "SELECT pass_id AS id FROM bookings WHERE pass_id = ANY($1::text[])";
-    let rows: Vec<Id> = sqlx::query_as(sql).bind(passes).fetch_all(db).await?;
-    Ok(rows.into_iter().map(|row| row.id).collect())
+    Ok((kept, passes))
 }
 
-async fn insert_bookings(db: &mut PgConnection, done: &[&NewBooking]) -> Outcome<()> {
+/// Writes what was decided, in one statement, so that the zones stay locked for one round trip and the commit. Its guards:
+/// seats that are not there are not taken; an answer that was kept under a key meanwhile stands; `expected` is what the
+/// counts of buyers come to, unless somebody was added by another transaction.
+async fn write(db: &mut PgConnection, decided: &Decided<'_>, expected: &Buyers) -> Outcome<()> {
+    let (done, zones, buyers) = (&decided.done, &decided.changes.zones, &decided.changes.buyers);
     macro_rules! column {
-        (|$new:ident| $value:expr) => {
-            done.iter().map(|$new| $value).collect::<Vec<_>>()
+        ($of:expr, |$one:pat_param| $value:expr) => {
+            $of.map(|$one| $value).collect::<Vec<_>>()
         };
     }
-    sqlx::query(
-        "INSERT INTO bookings (id, event_id, show_id, zone_id, visitor_id, pass_id, quantity, unit_price_minor, \
-         created_at, expires_at, status) \
-         SELECT w.*, 'reserved' FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
-         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]) AS w",
+    let rows: Vec<WrittenRow> = sqlx::query_as(
+        "WITH counted AS (\
+           UPDATE zones z SET taken = z.taken + w.seats, version = z.version + w.versions \
+           FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) \
+           AS w (event_id, show_id, id, seats, versions) \
+           WHERE z.event_id = w.event_id AND z.show_id = w.show_id AND z.id = w.id \
+           AND z.taken + w.seats BETWEEN 0 AND z.capacity RETURNING 1), \
+         booked AS (\
+           INSERT INTO bookings (id, event_id, show_id, zone_id, visitor_id, pass_id, quantity, unit_price_minor, \
+           created_at, expires_at, status) \
+           SELECT w.*, 'reserved' FROM UNNEST($6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], \
+           $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) AS w), \
+         answered AS (\
+           INSERT INTO idempotency AS i (visitor_id, route, key, body_hash, status, body, expires_at) \
+           SELECT * FROM UNNEST($16::text[], $17::text[], $18::text[], $19::bytea[], $20::bigint[], $21::text[], \
+           $22::bigint[]) \
+           ON CONFLICT (visitor_id, route, key) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status, \
+           body = excluded.body, expires_at = excluded.expires_at WHERE i.expires_at <= excluded.expires_at - $23 \
+           RETURNING 1), \
+         bought AS (\
+           INSERT INTO buyers AS u (event_id, visitor_id, seats, version) \
+           SELECT w.* FROM UNNEST($24::text[], $25::text[], $26::bigint[], $27::bigint[]) \
+           AS w (event_id, visitor_id, seats, versions) ORDER BY w.event_id COLLATE \"C\", w.visitor_id COLLATE \"C\" \
+           ON CONFLICT (event_id, visitor_id) DO UPDATE \
+           SET seats = u.seats + excluded.seats, version = u.version + excluded.version \
+           RETURNING u.event_id, u.visitor_id, u.seats, u.version) \
+         SELECT bought.*, (SELECT count(*) FROM counted) AS zones, (SELECT count(*) FROM answered) AS answers FROM bought",
     )
-    .bind(column!(|new| new.booking.id.as_str()))
-    .bind(column!(|new| new.booking.event.as_str()))
-    .bind(column!(|new| new.booking.zone.show.as_str()))
-    .bind(column!(|new| new.booking.zone.zone.as_str()))
-    .bind(column!(|new| new.booking.visitor.as_str()))
-    .bind(column!(|new| new.pass.as_ref().map(PassId::as_str)))
-    .bind(column!(|new| i64::from(new.booking.quantity)))
-    .bind(column!(|new| new.booking.unit_price.minor()))
-    .bind(column!(|new| new.booking.created_at.micros()))
-    .bind(column!(|new| new.booking.expires_at.micros()))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Writes the first answers. A record that had run out is overwritten; one that had not is somebody else's, written since
-/// it was looked for.
-async fn insert_answers(db: &mut PgConnection, done: &[&NewBooking]) -> Outcome<()> {
-    macro_rules! column {
-        (|$new:ident| $value:expr) => {
-            done.iter().map(|$new| $value).collect::<Vec<_>>()
-        };
-    }
-    let written = sqlx::query(
-        "INSERT INTO idempotency AS i (visitor_id, route, key, body_hash, status, body, expires_at) \
-         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::text[], $7::bigint[]) \
-         ON CONFLICT (visitor_id, route, key) DO UPDATE SET body_hash = excluded.body_hash, status = excluded.status, \
-         body = excluded.body, expires_at = excluded.expires_at WHERE i.expires_at <= excluded.expires_at - $8",
-    )
-    .bind(column!(|new| new.key.visitor.as_str()))
-    .bind(column!(|new| new.key.route))
-    .bind(column!(|new| new.key.key.as_str()))
-    .bind(column!(|new| new.answer.body_hash.to_vec()))
-    .bind(column!(|new| i64::from(new.answer.status)))
-    .bind(column!(|new| new.answer.body.as_str()))
-    .bind(column!(|new| new.booking.created_at.plus(IDEMPOTENCY_TTL).micros()))
+    .bind(column!(zones.keys(), |(event, _)| event.as_str()))
+    .bind(column!(zones.keys(), |(_, zone)| zone.show.as_str()))
+    .bind(column!(zones.keys(), |(_, zone)| zone.zone.as_str()))
+    .bind(column!(zones.values(), |change| change.seats))
+    .bind(column!(zones.values(), |change| change.versions))
+    .bind(column!(done.iter(), |new| new.booking.id.as_str()))
+    .bind(column!(done.iter(), |new| new.booking.event.as_str()))
+    .bind(column!(done.iter(), |new| new.booking.zone.show.as_str()))
+    .bind(column!(done.iter(), |new| new.booking.zone.zone.as_str()))
+    .bind(column!(done.iter(), |new| new.booking.visitor.as_str()))
+    .bind(column!(done.iter(), |new| new.pass.as_ref().map(PassId::as_str)))
+    .bind(column!(done.iter(), |new| i64::from(new.booking.quantity)))
+    .bind(column!(done.iter(), |new| new.booking.unit_price.minor()))
+    .bind(column!(done.iter(), |new| new.booking.created_at.micros()))
+    .bind(column!(done.iter(), |new| new.booking.expires_at.micros()))
+    .bind(column!(done.iter(), |new| new.key.visitor.as_str()))
+    .bind(column!(done.iter(), |new| new.key.route))
+    .bind(column!(done.iter(), |new| new.key.key.as_str()))
+    .bind(column!(done.iter(), |new| new.answer.body_hash.as_slice()))
+    .bind(column!(done.iter(), |new| i64::from(new.answer.status)))
+    .bind(column!(done.iter(), |new| new.answer.body.as_str()))
+    .bind(column!(done.iter(), |new| new.booking.created_at.plus(IDEMPOTENCY_TTL).micros()))
     .bind(i64::try_from(IDEMPOTENCY_TTL.as_micros()).unwrap_or(i64::MAX))
-    .execute(db)
-    .await?
-    .rows_affected();
-    all(written, done.len())
+    .bind(column!(buyers.keys(), |(event, _)| event.as_str()))
+    .bind(column!(buyers.keys(), |(_, visitor)| visitor.as_str()))
+    .bind(column!(buyers.values(), |change| change.seats))
+    .bind(column!(buyers.values(), |change| change.versions))
+    .fetch_all(db)
+    .await?;
+    let mut as_expected = rows.len() == buyers.len();
+    for row in rows {
+        let written = usize::try_from(row.zones) == Ok(zones.len()) && usize::try_from(row.answers) == Ok(done.len());
+        let (key, tally) = row.buyer.read()?;
+        as_expected = as_expected && written && expected.get(&key) == Some(&tally);
+    }
+    if as_expected { Ok(()) } else { Err(Fault::Collision) }
 }
 
 /// Reservations that another instance is ending right now are passed over.

@@ -2,7 +2,7 @@
 //!
 //! Every transaction runs in a task of its own to its end, whatever becomes of the caller: neither a half-begun transaction
 //! nor a half-read answer ever goes back to the pool. Row locks are taken in one order everywhere: the catalogue's version,
-//! events, bookings, zones, buyers; rows of one kind by key.
+//! events, bookings, buyers, zones; rows of one kind by key.
 
 mod commit;
 mod ledger;

@@ -1,4 +1,4 @@
-//! The counts of zones and buyers, many rows a statement. Zones are always locked before buyers, both in the order of their
+//! The counts of zones and buyers, many rows a statement. Buyers are always locked before zones, both in the order of their
 //! keys, so that no two transactions wait for each other in a circle.
 //!
 //! `UNNEST` pads arrays of unequal length with NULL; the arrays of one statement are all made from one list here, and the
@@ -59,7 +59,7 @@ pub(super) async fn lock_buyers<'b>(
     decide::buyers(rows)
 }
 
-/// Counts seats of zones. The guard is in the statement: seats that are not there cannot be taken.
+/// Counts seats of zones, within their capacity.
 pub(super) async fn change_zones(db: &mut PgConnection, changes: &Changes) -> Outcome<()> {
     let column = |of: fn(&(EventId, ZoneKey)) -> &str| changes.zones.keys().map(of).collect::<Vec<_>>();
     let found = sqlx::query(
@@ -80,37 +80,13 @@ pub(super) async fn change_zones(db: &mut PgConnection, changes: &Changes) -> Ou
     all(found, changes.zones.len())
 }
 
-/// Counts seats of buyers who were there when they were locked, and adds those who were not. `expected` is what the counts
-/// come to unless somebody was added by another transaction in the meantime.
-pub(super) async fn add_to_buyers(db: &mut PgConnection, changes: &Changes, expected: &Buyers) -> Outcome<()> {
-    let column = |of: fn(&(EventId, VisitorId)) -> &str| changes.buyers.keys().map(of).collect::<Vec<_>>();
-    let rows = sqlx::query_as(
-        "INSERT INTO buyers AS u (event_id, visitor_id, seats, version) \
-         SELECT w.event_id, w.visitor_id, w.seats, w.versions \
-         FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS w (event_id, visitor_id, seats, versions) \
-         ORDER BY w.event_id COLLATE \"C\", w.visitor_id COLLATE \"C\" \
-         ON CONFLICT (event_id, visitor_id) DO UPDATE \
-         SET seats = u.seats + excluded.seats, version = u.version + excluded.version \
-         RETURNING u.event_id, u.visitor_id, u.seats, u.version",
-    )
-    .bind(column(|(event, _)| event.as_str()))
-    .bind(column(|(_, visitor)| visitor.as_str()))
-    .bind(changes.buyers.values().map(|change| change.seats).collect::<Vec<_>>())
-    .bind(changes.buyers.values().map(|change| change.versions).collect::<Vec<_>>())
-    .fetch_all(db)
-    .await?;
-    let after = decide::buyers(rows)?;
-    let as_expected = after.iter().all(|(key, tally)| expected.get(key) == Some(tally));
-    if as_expected && after.len() == changes.buyers.len() { Ok(()) } else { Err(Fault::Collision) }
-}
-
 /// Takes the seats of these bookings off the counts, and says what the counts were after each.
 pub(super) async fn give_back(db: &mut PgConnection, bookings: Vec<Booking>) -> Outcome<Vec<Returned>> {
     if bookings.is_empty() {
         return Ok(Vec::new());
     }
-    let mut zones = lock_zones(db, bookings.iter(), false).await?;
     let mut buyers = lock_buyers(db, bookings.iter()).await?;
+    let mut zones = lock_zones(db, bookings.iter(), false).await?;
     let (returned, changes) = decide::give_back(bookings, &mut zones, &mut buyers)?;
     change_zones(db, &changes).await?;
     take_from_buyers(db, &changes).await?;
