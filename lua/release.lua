@@ -93,7 +93,7 @@ if admitted > 0 then
   gone_up_to = popped[#popped]
   redis.call('HSET', passes, unpack(records))
   redis.call('ZADD', active, unpack(out))
-  redis.call('ZREM', ended, unpack(visitors))
+  if redis.call('EXISTS', ended) == 1 then redis.call('ZREM', ended, unpack(visitors)) end
 end
 if gone_up_to then tell(KEYS[7], '^' .. gone_up_to) end
 return put_counters({ 0, admitted }, event, line, active, now)

@@ -212,7 +212,8 @@ def report(results: Results, postgres: str) -> str:
         "answers a constant body of the same size. Both are measured in turn in every round, and the ratio is the median of the "
         "rounds' ratios, without rounds in which other programs took more than a tenth of the machine, if three are left. What "
         "is in doubt all the same is marked so. The client takes its share of the machine from both, which favours the slower one: the CPU a request "
-        "tells without the client, and without the stores. `cargo bench --bench micro` times the inner paths alone.",
+        "tells without the client, and without the stores. `cargo bench --bench micro` times the inner paths alone; what profiles "
+        "changed is in `ARCHITECTURE.md`.",
         machine(postgres),
         f"{run['rounds']} rounds of {run['of_one']} s each; wrk with {run['threads']} threads and {run['connections']} connections, {run['connections'] * 4} where seats are reserved; "
         f"two workers; logs to a file and metrics on. Took {run['seconds']} s after the build.",

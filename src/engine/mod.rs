@@ -75,7 +75,7 @@ pub const MAX_BATCH: usize = 512;
 /// Steps that a feed keeps, about: whoever falls further behind begins anew.
 pub const FEED_LENGTH: usize = 8_192;
 /// Most places in one page of a snapshot: keeps one call at a millisecond or two on Redis.
-pub const SNAPSHOT_PAGE: usize = 2_000;
+pub const SNAPSHOT_PAGE: usize = 1_000;
 
 /// Why an engine did not carry out a transition. Refusals of single visitors are in the answers, not here.
 #[derive(Debug, Clone, thiserror::Error)]
