@@ -26,10 +26,10 @@ pub fn ask(listen: SocketAddr, options: Options) -> io::Result<u16> {
     let path = if options.ready { "/ready" } else { "/health" };
     let mut stream = TcpStream::connect_timeout(&reachable(listen), options.timeout)?;
     stream.set_write_timeout(Some(options.timeout))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: usher-healthcheck\r\nConnection: close\r\n\r\n"
-    )?;
+    // Put together first: written through the formatter it would leave in a packet for every piece of it.
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: usher-healthcheck\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     // "HTTP/1.1 200" is all that matters; it may come in pieces.
     let mut head = [0; 12];
     let mut filled = 0;
