@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use super::desk::{RUSH, admitted_as};
 use crate::support::redis::RedisServer;
-use crate::support::usher::{Setup, World};
+use crate::support::usher::{Reply, Setup, World};
 
 /// Well below the time after which any hold is cleared up.
 const SOON: Duration = Duration::from_secs(10);
@@ -33,6 +33,21 @@ async fn all_free(world: &World) {
     };
     let freed = tokio::time::timeout(SOON, freed).await;
     assert!(freed.is_ok(), "taken, held, available: {seen}");
+}
+
+/// Reserves as a client does that was told to come again: a store that has just come back may still be slow.
+async fn reserved(world: &World, at: usize, pass: &str) -> Reply {
+    let again = async {
+        loop {
+            let reply = world.reserve(at, "e", pass, "k", 4).await;
+            if reply.status != 503 {
+                return reply;
+            }
+        }
+    };
+    let reply = tokio::time::timeout(SOON, again).await.expect("the stores are well again");
+    reply.expect(201);
+    reply
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +78,7 @@ async fn a_redis_that_stalls_keeps_no_seat_and_no_pass() {
     refused.expect_problem(503, "STORE_UNAVAILABLE");
     assert!(!refused.header("retry-after").is_empty());
     all_free(&world).await;
-    world.reserve(0, "e", &pass, "k", 4).await.expect(201);
+    reserved(&world, 0, &pass).await;
     assert_eq!(world.available(0, "e").await, 6);
 }
 
@@ -80,8 +95,7 @@ async fn a_ledger_that_stalls_keeps_no_seat_and_no_pass() {
         world.reserve(0, "e", &pass, "k", 4).await.expect_problem(503, "STORE_UNAVAILABLE");
         intruder.execute("ROLLBACK").await.expect("unlocked");
         all_free(&world).await;
-        let first = world.reserve(1, "e", &pass, "k", 4).await;
-        first.expect(201);
-        assert_eq!(world.reserve(0, "e", &pass, "k", 4).await.text, first.text, "{table}");
+        let first = reserved(&world, 1, &pass).await;
+        assert_eq!(reserved(&world, 0, &pass).await.text, first.text, "{table}");
     }
 }

@@ -13,7 +13,9 @@ use crate::support::postgres::fresh_database;
 
 /// A ledger in a new database.
 pub async fn fresh() -> Shared {
-    Arc::new(open(&fresh_database().await, &PostgresSettings::default()).await)
+    // Cases that race many callers over a few connections may have to wait on a machine that is busy otherwise.
+    let patient = PostgresSettings { acquire_timeout: Duration::from_secs(30), ..PostgresSettings::default() };
+    Arc::new(open(&fresh_database().await, &patient).await)
 }
 
 async fn open(url: &str, settings: &PostgresSettings) -> PostgresLedger {
