@@ -6,17 +6,20 @@
 -- KEYS
 --   1 event
 -- ARGV
---   1 start: the first number
---   2 end: one past the last
+--   1 now: microseconds, or "" for the store's clock
+--   2 run: that of the server, as the caller was told
+--   3 recovery: microseconds for which nobody is let in if numbers were handed out by another store
+--   4 start: the first number
+--   5 end: one past the last
 -- REPLY
 --   0, numbers left
 -- ERRORS
 --   -1 the event is not known
 
-local event = load_event(KEYS[1])
+local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
 
-local first, past = tonumber(ARGV[1]), tonumber(ARGV[2])
+local first, past = tonumber(ARGV[4]), tonumber(ARGV[5])
 local start = math.max(first, event.floor)
 if event.spare_end == 0 and first > 0 and first >= event['end'] and start < past then
   if event.next < event['end'] then
@@ -25,5 +28,10 @@ if event.spare_end == 0 and first > 0 and first >= event['end'] and start < past
     event.next, event['end'] = start, past
   end
   save_numbers(KEYS[1], event)
+  if event.unsure == 1 then
+    local lost = first > math.max(1, event.floor)
+    local resume_at = lost and clock(ARGV[1]) + tonumber(ARGV[3]) or 0
+    redis.call('HSET', KEYS[1], 'unsure', '0', 'lost_to', whole(first), 'resume_at', whole(resume_at))
+  end
 end
 return { 0, numbers_left(event) }

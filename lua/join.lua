@@ -12,7 +12,9 @@
 --   6 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
---   2.. visitor
+--   2 run: that of the server, as the caller was told
+--   3 known: the highest number that the caller knows to be handed out
+--   4.. visitor
 -- REPLY
 --   0, then four numbers a visitor:
 --   1 number position joined_at: a new place          2 number position joined_at: in line already
@@ -22,14 +24,16 @@
 --   -1 the event is not known
 
 local line, joins = KEYS[2], KEYS[3]
-local event = load_event(KEYS[1])
+local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
-if #ARGV < 2 then return { 0 } end
+if #ARGV < 4 then return { 0 } end
 
 local now = clock(ARGV[1])
-local numbers = redis.call('ZMSCORE', line, unpack(ARGV, 2))
-local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 2))
+local numbers = redis.call('ZMSCORE', line, unpack(ARGV, 4))
+local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 4))
 local waiting = redis.call('ZCARD', line)
+-- An instance knows of numbers that this store has not come to: it is older than they are.
+if event.next <= tonumber(ARGV[3]) then abandon(KEYS[1], event, tonumber(ARGV[3]) + 1) end
 local closed = state_at(event, now) == 'closed'
 local reply, places, added = { 0 }, {}, {}
 local ranges, last, told = {}, -1, {}
@@ -54,7 +58,7 @@ local function mark(number)
 end
 
 for i, text in ipairs(passes) do
-  local visitor, number, pass = ARGV[i + 1], tonumber(numbers[i] or nil), read_pass(text)
+  local visitor, number, pass = ARGV[i + 3], tonumber(numbers[i] or nil), read_pass(text)
   if places[visitor] then
     answer(2, places[visitor].number, places[visitor].position, marked)
   elseif number then

@@ -11,8 +11,10 @@ local function clock(given)
 end
 
 local function whole(number) return string.format('%.0f', number) end
+-- unsure: no block was granted yet that is new to everybody. Numbers below lost_to were handed out by another store, or
+-- may have been. Nobody is let in while unsure, nor before resume_at. run: the server's run that all this is from.
 local FIELDS = { 'version', 'floor', 'rate', 'max_active', 'pass_ttl', 'max_queue', 'max_per_user', 'opens_at', 'next',
-  'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'state' }
+  'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'unsure', 'lost_to', 'resume_at', 'run', 'state' }
 
 -- The event's hash as a table; nil when the event is not known.
 local function load_event(key)
@@ -20,7 +22,7 @@ local function load_event(key)
   if not values[1] then return nil end
   local event = {}
   for i, field in ipairs(FIELDS) do event[field] = tonumber(values[i]) end
-  event.state = values[#FIELDS]
+  event.run, event.state = values[#FIELDS - 1], values[#FIELDS]
   return event
 end
 
@@ -46,6 +48,24 @@ end
 local function save_numbers(key, event)
   redis.call('HSET', key, 'next', whole(event.next), 'end', whole(event['end']), 'spare', whole(event.spare),
     'spare_end', whole(event.spare_end))
+end
+
+-- The store is older than the number before `past`: it gives up what numbers it has, and all below count as lost.
+local function abandon(key, event, past)
+  event.next, event.spare, event.spare_end, event.unsure = math.max(event.next, past), 0, 0, 1
+  event['end'], event.lost_to = event.next, event.next
+  save_numbers(key, event)
+  redis.call('HSET', key, 'unsure', '1', 'lost_to', whole(event.lost_to))
+end
+
+-- The event, for a change. A server that was started again, or took over from another, may have lost what came last.
+local function load_trusted(key, run)
+  local event = load_event(key)
+  if event and event.run ~= run then
+    abandon(key, event, math.max(event['end'], event.spare_end))
+    redis.call('HSET', key, 'run', run)
+  end
+  return event
 end
 
 -- When the holder of a number joined: the time of the last mark at or before it.

@@ -43,6 +43,14 @@ local function is_good(pass, now, active, visitor)
   return (pass.state == 'a' or pass.state == 'b') and pass.expires > now and redis.call('ZSCORE', active, visitor)
 end
 
+-- Appends where the visitor stands who is not in line, as `locate` says it.
+local function put_standing(reply, pass, now, active, visitor)
+  local code = not pass and 5 or ({ u = 3, v = 5 })[pass.state] or is_good(pass, now, active, visitor) and 2 or 4
+  local n, known = #reply, code ~= 5
+  reply[n + 1], reply[n + 2] = code, known and pass.number or 0
+  reply[n + 3], reply[n + 4] = known and pass.admitted or 0, known and pass.expires or 0
+end
+
 -- A zone is "capacity taken version held".
 local function read_zone(text)
   if not text then return nil end

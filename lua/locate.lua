@@ -26,23 +26,14 @@ local numbers = redis.call('ZMSCORE', line, unpack(ARGV, 2))
 local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 2))
 local reply = { 0 }
 
-local function answer(code, a, b, c)
-  local n = #reply
-  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = code, a, b, c
-end
-
 for i, text in ipairs(passes) do
-  local number, pass = tonumber(numbers[i] or nil), read_pass(text)
+  local number, visitor = tonumber(numbers[i] or nil), ARGV[i + 1]
   if number then
-    answer(1, number, redis.call('ZRANK', line, ARGV[i + 1]) + 1, joined_at(KEYS[3], number))
-  elseif not pass or pass.state == 'v' then
-    answer(5, 0, 0, 0)
-  elseif pass.state == 'u' then
-    answer(3, pass.number, pass.admitted, pass.expires)
-  elseif is_good(pass, now, KEYS[5], ARGV[i + 1]) then
-    answer(2, pass.number, pass.admitted, pass.expires)
+    local n = #reply
+    reply[n + 1], reply[n + 2], reply[n + 3] = 1, number, redis.call('ZRANK', line, visitor) + 1
+    reply[n + 4] = joined_at(KEYS[3], number)
   else
-    answer(4, pass.number, pass.admitted, pass.expires)
+    put_standing(reply, read_pass(text), now, KEYS[5], visitor)
   end
 end
 return reply

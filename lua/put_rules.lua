@@ -13,28 +13,30 @@
 --   7 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
---   2 version
---   3 floor: passes with a smaller number are void
---   4 rate: visitors a minute
---   5 max_active: 0 = no limit
---   6 pass_ttl: microseconds
---   7 max_queue: 0 = no limit
---   8 max_per_user: 0 = no limit
---   9 state: lobby, open, paused or closed
---   10 opens_at: microseconds, or "" for none
+--   2 run: that of the server, as the caller was told
+--   3 version
+--   4 floor: passes with a smaller number are void
+--   5 rate: visitors a minute
+--   6 max_active: 0 = no limit
+--   7 pass_ttl: microseconds
+--   8 max_queue: 0 = no limit
+--   9 max_per_user: 0 = no limit
+--   10 state: lobby, open, paused or closed
+--   11 opens_at: microseconds, or "" for none
 -- REPLY
 --   0, numbers left
 -- ERRORS
 --   none
 
-local now, version, floor, rate = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local event = load_event(KEYS[1])
+local now, version, floor, rate = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local event = load_trusted(KEYS[1], ARGV[2])
 
 local function interval(a_minute) return 60000000 / a_minute end
 local function burst(a_minute) return math.max(a_minute / 60, 1) end
 
 if not event then
   redis.call('HSET', KEYS[1], 'next', '0', 'end', '0', 'spare', '0', 'spare_end', '0', 'admitted', '0', 'left', '0',
+    'unsure', '1', 'lost_to', '0', 'resume_at', '0', 'run', ARGV[2],
     'spent_until', string.format('%.17g', now), 'floor', whole(floor))
   tell(KEYS[7], '^0')
 elseif version <= event.version then
@@ -59,6 +61,6 @@ else
   end
 end
 
-redis.call('HSET', KEYS[1], 'version', ARGV[2], 'rate', ARGV[4], 'max_active', ARGV[5], 'pass_ttl', ARGV[6],
-  'max_queue', ARGV[7], 'max_per_user', ARGV[8], 'state', ARGV[9], 'opens_at', ARGV[10])
+redis.call('HSET', KEYS[1], 'version', ARGV[3], 'rate', ARGV[5], 'max_active', ARGV[6], 'pass_ttl', ARGV[7],
+  'max_queue', ARGV[8], 'max_per_user', ARGV[9], 'state', ARGV[10], 'opens_at', ARGV[11])
 return { 0, event and numbers_left(event) or 0 }

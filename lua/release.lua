@@ -15,9 +15,10 @@
 --   7 feed
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
---   2 batch: most to admit, and most to sweep of each kind
---   3 ended_ttl: microseconds for which an ended pass is remembered
---   4 place_ttl: microseconds for which a place is honoured
+--   2 run: that of the server, as the caller was told
+--   3 batch: most to admit, and most to sweep of each kind
+--   4 ended_ttl: microseconds for which an ended pass is remembered
+--   5 place_ttl: microseconds for which a place is honoured
 -- REPLY
 --   0, admitted, then state (1 lobby 2 open 3 paused 4 closed), waiting, active, admitted ever, left, version,
 --   numbers left, at
@@ -25,9 +26,9 @@
 --   -1 the event is not known
 
 local line, joins, passes, active, ended = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local event = load_event(KEYS[1])
+local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
-local now, batch, ended_ttl, place_ttl = clock(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local now, batch, ended_ttl, place_ttl = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- The passes keep their records as they are: one whose visitor is not among the active ones has run out.
 local expired = redis.call('ZRANGEBYSCORE', active, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, batch)
@@ -66,7 +67,7 @@ if oldest[1] and tonumber(string.match(oldest[1], ':(.+)$')) + place_ttl < now t
 end
 
 local admitted = 0
-if event.rate > 0 and state_at(event, now) == 'open' then
+if event.rate > 0 and state_at(event, now) == 'open' and event.unsure ~= 1 and now >= (event.resume_at or 0) then
   local most = math.min(batch, redis.call('ZCARD', line))
   if event.max_active > 0 then
     local out = redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')

@@ -179,7 +179,7 @@ impl Application {
         let generated_admin_token = keys.generated_admin_token.clone();
 
         let engine = Arc::clone(&stores.engine);
-        let catalogue = Arc::new(Catalogue::new(Arc::clone(&stores.ledger), Arc::clone(&engine)));
+        let catalogue = Arc::new(Catalogue::new(Arc::clone(&stores.ledger), Arc::clone(&engine), settings.recovery));
         catalogue.refresh(clock.now()).await?;
 
         let follower = Arc::new(Follower::new(Arc::clone(&engine), Arc::clone(&catalogue), Arc::clone(&clock)));

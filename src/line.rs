@@ -128,7 +128,7 @@ impl Line {
         let changes = followed.changes.as_deref().unwrap_or_default();
         known.present.apply(changes);
         if let Some(last) = changes.iter().rev().find_map(Change::last_joined) {
-            known.tail = Some(last);
+            known.tail = known.tail.max(Some(last));
         }
         known.cursor = Some(followed.cursor);
         known.count(followed.counters);

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -12,6 +13,10 @@ use crate::domain::{Code, Event, EventId, Problem, QueueState, Timestamp, ZoneKe
 use crate::engine::{Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
 use crate::ledger::{Ledger, LedgerError};
 use crate::line::Line;
+
+mod mend;
+
+use mend::Mend;
 
 /// Numbers taken from the ledger at a time.
 const NUMBER_BLOCK: u64 = 1_000_000;
@@ -24,6 +29,7 @@ pub struct LiveEvent {
     pub event: Event,
     /// Its line; shared by all versions of the event.
     pub line: Arc<Line>,
+    mend: Arc<Mend>,
 }
 
 impl LiveEvent {
@@ -44,6 +50,7 @@ type Events = HashMap<EventId, Arc<LiveEvent>>;
 pub struct Catalogue {
     ledger: Arc<dyn Ledger>,
     engine: Arc<dyn Engine>,
+    recovery: Duration,
     events: ArcSwap<Events>,
     /// The version that was read last. The lock also keeps two refreshes from running at once.
     read: tokio::sync::Mutex<i64>,
@@ -51,8 +58,9 @@ pub struct Catalogue {
 
 impl Catalogue {
     /// An empty catalogue; [`Catalogue::refresh`] fills it.
-    pub fn new(ledger: Arc<dyn Ledger>, engine: Arc<dyn Engine>) -> Self {
-        Self { ledger, engine, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
+    /// `recovery` is how long nobody is let in after a store lost its line.
+    pub fn new(ledger: Arc<dyn Ledger>, engine: Arc<dyn Engine>, recovery: Duration) -> Self {
+        Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
     }
 
     /// The event.
@@ -93,12 +101,12 @@ impl Catalogue {
             if event.removed {
                 events.remove(&event.id);
             } else {
-                let known = events.get(&event.id).map(|live| Arc::clone(&live.line));
-                let line = known.unwrap_or_else(|| Arc::new(Line::unknown(now)));
+                let known = events.get(&event.id).map(|live| (Arc::clone(&live.line), Arc::clone(&live.mend)));
+                let (line, mend) = known.unwrap_or_else(|| (Arc::new(Line::unknown(now)), Arc::default()));
                 if events.get(&event.id).is_some_and(|live| live.event.number_floor != event.number_floor) {
                     line.forget();
                 }
-                events.insert(event.id.clone(), Arc::new(LiveEvent { event, line }));
+                events.insert(event.id.clone(), Arc::new(LiveEvent { event, line, mend }));
             }
             self.events.store(Arc::new(events));
             *read = version;
@@ -115,30 +123,34 @@ impl Catalogue {
         let rules =
             EventRules { version: event.version, policy: event.spec.queue.clone(), number_floor: event.number_floor };
         let left = self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)?;
-        self.top_up_numbers(&event.id, left).await?;
+        self.top_up_numbers(&event.id, left, now).await?;
         self.sync_stock(event, now).await
     }
 
-    /// Brings an event back that the engine does not know: its store came back empty.
+    /// Brings an event back that the engine does not know as it is: its store came back empty, or older than it was. Those
+    /// who ask for it meanwhile wait for the same.
     ///
     /// # Errors
     /// When a store cannot be reached, or there is no such event.
     pub async fn restore(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
         let live = self.find(id)?;
-        tracing::warn!(event_id = %id, "the engine did not know the event: putting it in force again");
-        self.put_in_force(&live.event, now).await.map(drop)
+        let work = async {
+            tracing::warn!(event_id = %id, "the store lost the event or a part of it: putting it in force again");
+            self.put_in_force(&live.event, now).await.map(drop)
+        };
+        live.mend.once(work).await
     }
 
     /// Fetches the next block of numbers when few are left.
     ///
     /// # Errors
     /// When a store cannot be reached.
-    pub async fn top_up_numbers(&self, id: &EventId, left: NumbersLeft) -> Result<(), Problem> {
+    pub async fn top_up_numbers(&self, id: &EventId, left: NumbersLeft, now: Timestamp) -> Result<(), Problem> {
         if left.0 >= NUMBER_LOW {
             return Ok(());
         }
         let block = self.ledger.take_numbers(id, NUMBER_BLOCK).await.map_err(ledger_problem)?;
-        self.engine.grant_numbers(id, block).await.map_err(engine_problem)?;
+        self.engine.grant_numbers(id, block, self.recovery, now).await.map_err(engine_problem)?;
         Ok(())
     }
 

@@ -34,6 +34,8 @@ pub struct Settings {
     pub pass: PassSettings,
     /// Time between two releases.
     pub release_interval: Duration,
+    /// How long nobody is let in after a store lost its line.
+    pub recovery: Duration,
     /// Request rates.
     pub limits: LimitSettings,
     /// The logs.
@@ -250,6 +252,7 @@ impl Settings {
                 issuer: from.owned("pass_issuer").unwrap_or_default(),
             },
             release_interval: from.millis("release_interval_ms"),
+            recovery: from.millis("recovery_ms"),
             limits: LimitSettings {
                 visitor: from.rate("rate_limit_per_visitor", "rate_limit_visitor_burst"),
                 address: from.rate("rate_limit_per_address", "rate_limit_address_burst"),

@@ -160,6 +160,12 @@ pub const GROUPS: &[Group] = &[
                 "time between two releases, in milliseconds",
             ),
             setting(
+                "recovery_ms",
+                "10000",
+                Kind::Integer(0, 600_000),
+                "time in which nobody is let in after a store lost its line, so that those who wait are back first, in milliseconds",
+            ),
+            setting(
                 "rate_limit_per_visitor",
                 "50",
                 Kind::Integer(0, 1_000_000),

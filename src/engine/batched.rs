@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Claim, Claimed, Engine, EngineError, Joined, MAX_BATCH, Result, Standing};
+use super::{Claim, Claimed, Engine, EngineError, Joined, MAX_BATCH, Reclaim, Result, Standing};
 use crate::coalesce::{Bounds, Coalescer, Refused};
 use crate::domain::{Clock, EventId, VisitorId};
 
@@ -29,6 +29,7 @@ pub struct Batched {
 struct Doors {
     joins: Door<VisitorId, (Joined, u64)>,
     lookups: Door<VisitorId, (Standing, u64)>,
+    reclaims: Door<Reclaim, (Standing, u64)>,
     claims: Door<Claim, Claimed>,
 }
 
@@ -41,6 +42,7 @@ impl Batched {
             let doors = Doors {
                 joins: batched.door(bounds, |on, event, visitors| async move { on.joins(&event, &visitors).await }),
                 lookups: batched.door(bounds, |on, event, visitors| async move { on.lookups(&event, &visitors).await }),
+                reclaims: batched.door(bounds, |on, event, places| async move { on.reclaims(&event, &places).await }),
                 claims: batched.door(Bounds { batch: CLAIMS, ..bounds }, |on, event, claims| async move {
                     on.engine.claim(&event, &claims, on.clock.now()).await
                 }),
@@ -77,6 +79,17 @@ impl Batched {
         }
     }
 
+    /// [`Engine::reclaim`] for one visitor, and how many wait.
+    ///
+    /// # Errors
+    /// As of [`Batched::join`].
+    pub async fn reclaim(&self, event: &EventId, place: &Reclaim) -> Result<(Standing, u64)> {
+        match &self.doors {
+            Some(doors) => ask(&doors.reclaims, event, place.clone()).await,
+            None => only(self.reclaims(event, std::slice::from_ref(place)).await),
+        }
+    }
+
     /// [`Engine::claim`] for one reservation.
     ///
     /// # Errors
@@ -104,6 +117,12 @@ impl Batched {
 
     async fn lookups(&self, event: &EventId, visitors: &[VisitorId]) -> Result<Vec<(Standing, u64)>> {
         let standings = self.engine.locate(event, visitors, self.clock.now()).await?;
+        let waiting = self.engine.counters(event, self.clock.now()).await?.waiting;
+        Ok(standings.into_iter().map(|standing| (standing, waiting)).collect())
+    }
+
+    async fn reclaims(&self, event: &EventId, places: &[Reclaim]) -> Result<Vec<(Standing, u64)>> {
+        let standings = self.engine.reclaim(event, places, self.clock.now()).await?;
         let waiting = self.engine.counters(event, self.clock.now()).await?.waiting;
         Ok(standings.into_iter().map(|standing| (standing, waiting)).collect())
     }

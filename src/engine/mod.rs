@@ -26,6 +26,14 @@
 //! to begin anew: with [`Engine::snapshot`], page by page, and then with the changes since the cursor that came before the
 //! first page. Every [`Change`] says what is, not what differs, so changes that a page had in it already do no harm.
 //!
+//! # Recovery
+//! A store may come back empty, or as it was a while ago. Tickets prove the places it lost: [`Engine::reclaim`] puts a visitor back
+//! at a number that this store did not hand out, because it lies below the first block that this store was granted, or because the store has
+//! not come to it yet. The latter tells that the store is older than the number, and so does a join by an instance that knows of higher
+//! numbers: then the store gives up the numbers it has, hands out none until it is granted a block that is new to
+//! everybody, and takes all numbers below that block for lost. Such a first block begins the recovery, for which nobody is
+//! let in. A place that the visitor has already, or a pass of that place, stands; so does another visitor's place.
+//!
 //! # Tallies
 //! The ledger counts each zone's seats itself and numbers every change of the count. The engine only ever replaces a tally
 //! by one with a higher version, so answers may arrive in any order or twice, a rebuild can run while sales go on, and a
@@ -179,6 +187,17 @@ pub struct Leaving {
     pub visitor: VisitorId,
     /// The place that is given up. A place with another number is left alone.
     pub number: u64,
+}
+
+/// One visitor whose ticket proves a place that may have been lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reclaim {
+    /// Whose place.
+    pub visitor: VisitorId,
+    /// The number of the place.
+    pub number: u64,
+    /// When they joined.
+    pub joined_at: Timestamp,
 }
 
 /// The answer to one leave.
@@ -366,8 +385,15 @@ pub trait Engine: Send + Sync {
     async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<NumbersLeft>;
 
     /// Adds a block of numbers. It is used up after the one in use; one spare block is kept, and a block that does not lie
-    /// beyond every number known so far, or comes while there is a spare, is ignored.
-    async fn grant_numbers(&self, event: &EventId, block: NumberBlock) -> Result<NumbersLeft>;
+    /// beyond every number known so far, or comes while there is a spare, is ignored. The first block of a store that came
+    /// back empty or old begins the recovery: nobody is let in for so long, while those who wait reclaim their places.
+    async fn grant_numbers(
+        &self,
+        event: &EventId,
+        block: NumberBlock,
+        recovery: Duration,
+        now: Timestamp,
+    ) -> Result<NumbersLeft>;
 
     /// Forgets the event. Not knowing it is no error.
     async fn remove(&self, event: &EventId) -> Result<()>;
@@ -378,6 +404,9 @@ pub trait Engine: Send + Sync {
 
     /// Says where each visitor stands.
     async fn locate(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Standing>>;
+
+    /// Puts visitors back in line at their own numbers where the store lost their places, and says where each stands. See *Recovery*.
+    async fn reclaim(&self, event: &EventId, places: &[Reclaim], now: Timestamp) -> Result<Vec<Standing>>;
 
     /// Takes visitors out of the line, or takes their passes back.
     async fn leave(&self, event: &EventId, leaving: &[Leaving], now: Timestamp) -> Result<Vec<Left>>;

@@ -55,7 +55,8 @@ pub async fn join(state: web::Data<State>, caller: Caller, body: Body<JoinBody>)
     let event = body.0.event_id;
     let live = state.catalogue.find(&event)?;
     let visitor = caller.joining(&event)?.unwrap_or_else(mint_visitor);
-    let (mut response, view) = match state.queue.join(&live, &visitor).await? {
+    let held = caller.ticket(&event).filter(|ticket| ticket.visitor == visitor).map(Held::from);
+    let (mut response, view) = match state.queue.join(&live, &visitor, held).await? {
         Join::New(view) => (HttpResponse::Created(), view),
         Join::Again(view) => (HttpResponse::Ok(), view),
     };
@@ -82,7 +83,7 @@ pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<S
     let view = match state.queue.remembered(&live, &visitor, held) {
         Some(view) => view,
         // On the heap, so that the many who do not get here do not carry the room for it.
-        None => Box::pin(state.queue.look_up(&live, &visitor)).await?,
+        None => Box::pin(state.queue.look_up(&live, &visitor, held)).await?,
     };
     Ok(HttpResponse::Ok()
         .insert_header((header::RETRY_AFTER, view.poll_after_seconds))

@@ -79,8 +79,7 @@ impl Streams {
         // The seat comes first: a crowd that is turned away asks no store.
         let seat = self.seat()?;
         let first = self.queue.position(live, visitor, held).await?;
-        let number = held.map_or(0, |held| held.number);
-        let mut slot = Slot::new(visitor.clone(), number, Instant::now());
+        let mut slot = Slot::new(visitor.clone(), held, Instant::now());
         slot.sent(Some(&first), Instant::now());
         let event = live.event.id.clone();
         let at = self.rooms().events.entry(event.clone()).or_default().insert(slot);
@@ -108,8 +107,8 @@ impl Streams {
                 continue;
             };
             for gone in self.look_over(&event, &live).chunks(MAX_BATCH) {
-                let visitors: Vec<VisitorId> = gone.iter().map(|(_, visitor)| visitor.clone()).collect();
-                match self.queue.locate_all(&live, &visitors).await {
+                let places = gone.iter().map(|(_, visitor, held)| (visitor, *held));
+                match self.queue.locate_all(&live, places).await {
                     Ok((standings, waiting)) => {
                         self.wake(|rooms| rooms.found(&event, gone, &standings, waiting));
                     }
@@ -124,7 +123,7 @@ impl Streams {
     }
 
     /// Wakes the streams that have something to tell, and says who is no longer in line.
-    fn look_over(&self, event: &EventId, live: &LiveEvent) -> Vec<(usize, VisitorId)> {
+    fn look_over(&self, event: &EventId, live: &LiveEvent) -> Vec<Missing> {
         let (now, time) = (Instant::now(), self.clock.now());
         let open = u32::try_from(self.rooms().open).unwrap_or(u32::MAX);
         let pace = (Duration::from_secs(1) * open / PUSHES).min(SLOWEST);
@@ -137,7 +136,7 @@ impl Streams {
                         return slot.is_due(position, pace, now);
                     }
                     if slot.may_look(slot.number <= present.highest(), now) {
-                        gone.push((at, slot.visitor.clone()));
+                        gone.push((at, slot.visitor.clone(), slot.held()));
                     }
                     slot.is_silent(now)
                 })
@@ -163,21 +162,18 @@ impl Streams {
     }
 }
 
+/// A slot whose visitor is not known to be in line, and the place that they had.
+type Missing = (usize, VisitorId, Held);
+
 impl Rooms {
     /// Takes in what the store said of some visitors.
-    fn found(
-        &mut self,
-        event: &EventId,
-        asked: &[(usize, VisitorId)],
-        standings: &[Found],
-        waiting: u64,
-    ) -> Vec<Waker> {
+    fn found(&mut self, event: &EventId, asked: &[Missing], standings: &[Found], waiting: u64) -> Vec<Waker> {
         let Some(table) = self.events.get_mut(event) else { return Vec::new() };
         asked
             .iter()
             .zip(standings)
             // The slot may be another visitor's by now.
-            .filter_map(|((at, visitor), standing)| {
+            .filter_map(|((at, visitor, _), standing)| {
                 table.get(*at).filter(|slot| slot.visitor == *visitor)?.found(*standing, waiting)
             })
             .collect()
@@ -252,7 +248,7 @@ impl Push {
                 slot.wait(waker);
                 return Poll::Pending;
             };
-            (told, slot.visitor.clone(), Held { number: slot.number, expires_at: slot.expires_at })
+            (told, slot.visitor.clone(), slot.held())
         };
         // A pass may have to be signed: nobody waits for the lock meanwhile.
         let view = match told {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{HEARTBEAT, LOOK_AGAIN};
 use crate::domain::{Timestamp, VisitorId};
 use crate::engine::{PLACE_TTL, Standing as Found};
-use crate::queue::PositionView;
+use crate::queue::{Held, PositionView};
 
 /// Slots by index; a free one is used again.
 #[derive(Default)]
@@ -46,11 +46,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub fn new(visitor: VisitorId, number: u64, now: Instant) -> Self {
+    pub fn new(visitor: VisitorId, held: Option<Held>, now: Instant) -> Self {
         Self {
             visitor,
-            number,
-            expires_at: Timestamp::default(),
+            number: held.map_or(0, |held| held.number),
+            expires_at: held.map_or(Timestamp::default(), |held| held.expires_at),
             position: 0,
             sent: now,
             asked: None,
@@ -58,6 +58,11 @@ impl Slot {
             next: None,
             waker: None,
         }
+    }
+
+    /// The place that the visitor had; number 0 if that is not known.
+    pub fn held(&self) -> Held {
+        Held { number: self.number, expires_at: self.expires_at }
     }
 
     /// Notes what was sent, if it was more than a comment.
@@ -195,7 +200,11 @@ mod tests {
     }
 
     fn slot(start: Instant) -> Slot {
-        let mut slot = Slot::new(VisitorId::parse("v").expect("an id"), 5, start);
+        let mut slot = Slot::new(
+            VisitorId::parse("v").expect("an id"),
+            Some(Held { number: 5, expires_at: Timestamp::default() }),
+            start,
+        );
         slot.sent(Some(&view(5, 10)), start);
         slot
     }

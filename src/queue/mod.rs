@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
 use crate::domain::wait::poll_after_seconds;
 use crate::domain::{Clock, Code, EventId, Problem, QueueState, Timestamp, VisitorId};
-use crate::engine::{self, Admission, Batched, Engine, EngineError, Joined, Leaving, Left, PLACE_TTL, Place};
+use crate::engine::{self, Admission, Batched, Engine, EngineError, Joined, Leaving, Left, PLACE_TTL, Place, Reclaim};
 use crate::metrics::Metrics;
 use crate::pass::{PassKey, Ticket, TicketKey};
 
@@ -42,6 +42,12 @@ pub struct Held {
     pub expires_at: Timestamp,
 }
 
+impl Held {
+    fn reclaim(self, visitor: &VisitorId) -> Reclaim {
+        Reclaim { visitor: visitor.clone(), number: self.number, joined_at: self.expires_at.minus(PLACE_TTL) }
+    }
+}
+
 impl From<&Ticket> for Held {
     fn from(ticket: &Ticket) -> Self {
         Self { number: ticket.number, expires_at: ticket.expires_at }
@@ -70,11 +76,16 @@ impl Queue {
         Self { engine, batched, catalogue, tickets, passes, clock, metrics, numbers: Cache::new(REMEMBERED) }
     }
 
-    /// Gives the visitor a place, or says again which they have.
+    /// Gives the visitor a place, or says again which they have: also where the store lost it, if `held` proves it.
     ///
     /// # Errors
     /// `QUEUE_FULL`, `QUEUE_NOT_OPEN`, `OVERLOADED`, `STORE_UNAVAILABLE`.
-    pub async fn join(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<Join, Problem> {
+    pub async fn join(&self, live: &LiveEvent, visitor: &VisitorId, held: Option<Held>) -> Result<Join, Problem> {
+        if let Some(held) = held
+            && let (engine::Standing::Waiting(place), waiting) = self.reclaim(live, visitor, held).await?
+        {
+            return Ok(Join::Again(self.place_view(live, visitor, place, waiting)));
+        }
         let (joined, waiting) = self.ask_join(live, visitor).await?;
         match joined {
             Joined::New(place) => {
@@ -95,13 +106,10 @@ impl Queue {
         let mut mends = 0;
         loop {
             mends += 1;
-            // The store came back empty, or the block of numbers ran out: mend it and ask again.
+            // The store came back empty or gave up its numbers, or they ran out: mend it and ask again.
             match self.batched.join(id, visitor).await {
-                Err(EngineError::UnknownEvent) if mends <= MENDS => {
+                Err(EngineError::UnknownEvent) | Ok((Joined::NoNumbers, _)) if mends <= MENDS => {
                     self.catalogue.restore(id, self.clock.now()).await?;
-                }
-                Ok((Joined::NoNumbers, _)) if mends <= MENDS => {
-                    self.catalogue.top_up_numbers(id, engine::NumbersLeft(0)).await?;
                 }
                 answer => return answer.map_err(engine_problem),
             }
@@ -120,7 +128,7 @@ impl Queue {
     ) -> Result<PositionView, Problem> {
         match self.remembered(live, visitor, held) {
             Some(view) => Ok(view),
-            None => self.look_up(live, visitor).await,
+            None => self.look_up(live, visitor, held).await,
         }
     }
 
@@ -132,13 +140,22 @@ impl Queue {
         Some(view)
     }
 
-    /// Where the visitor stands, from the store.
+    /// Where the visitor stands, from the store. A place that it lost is given back to whoever proves it.
     ///
     /// # Errors
     /// `NOT_IN_QUEUE`, `OVERLOADED`, `STORE_UNAVAILABLE`.
-    pub async fn look_up(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<PositionView, Problem> {
+    pub async fn look_up(
+        &self,
+        live: &LiveEvent,
+        visitor: &VisitorId,
+        held: Option<Held>,
+    ) -> Result<PositionView, Problem> {
         self.metrics.from_store.inc();
-        let (standing, waiting) = self.locate(live, visitor).await?;
+        let (mut standing, mut waiting) = self.locate(live, visitor).await?;
+        let held = held.or_else(|| self.numbers.get(&(live.event.id.clone(), visitor.clone())));
+        if let (engine::Standing::Absent, Some(held)) = (standing, held) {
+            (standing, waiting) = self.reclaim(live, visitor, held).await?;
+        }
         if let engine::Standing::Waiting(place) = standing {
             let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
             self.numbers.insert((live.event.id.clone(), visitor.clone()), held);
@@ -168,17 +185,33 @@ impl Queue {
         answer.map_err(engine_problem)
     }
 
-    /// Where many visitors stand, and how many wait.
+    async fn reclaim(
+        &self,
+        live: &LiveEvent,
+        visitor: &VisitorId,
+        held: Held,
+    ) -> Result<(engine::Standing, u64), Problem> {
+        let (id, place) = (&live.event.id, held.reclaim(visitor));
+        let mut answer = self.batched.reclaim(id, &place).await;
+        if let Err(EngineError::UnknownEvent) = answer {
+            self.catalogue.restore(id, self.clock.now()).await?;
+            answer = self.batched.reclaim(id, &place).await;
+        }
+        answer.map_err(engine_problem)
+    }
+
+    /// Where many visitors stand, and how many wait. Places that the store lost are given back.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE`.
     pub async fn locate_all(
         &self,
         live: &LiveEvent,
-        visitors: &[VisitorId],
+        places: impl Iterator<Item = (&VisitorId, Held)>,
     ) -> Result<(Vec<engine::Standing>, u64), Problem> {
         let (id, now) = (&live.event.id, self.clock.now());
-        let standings = self.engine.locate(id, visitors, now).await.map_err(engine_problem)?;
+        let places: Vec<_> = places.map(|(visitor, held)| held.reclaim(visitor)).collect();
+        let standings = self.engine.reclaim(id, &places, now).await.map_err(engine_problem)?;
         Ok((standings, self.engine.counters(id, now).await.map_err(engine_problem)?.waiting))
     }
 

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 
 use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
 use crate::domain::{Problem, Timestamp};
-use crate::engine::{Engine, EngineError, RELEASE_BATCH};
+use crate::engine::{Engine, EngineError, NumbersLeft, RELEASE_BATCH};
 use crate::metrics::Metrics;
 
 /// Most calls for one event in one step: bounds a step at any rate.
@@ -52,9 +52,14 @@ impl Releaser {
                 Err(EngineError::UnknownEvent) => return self.catalogue.restore(id, now).await,
                 Err(error) => return Err(engine_problem(error)),
             };
+            // The store is older than the rules, or gave its numbers up: then the inventory is old too.
+            let NumbersLeft(numbers) = released.counters.numbers_left;
+            if released.counters.version < live.event.version || numbers == 0 {
+                return self.catalogue.restore(id, now).await;
+            }
             self.metrics.admitted.inc_by(released.admitted.into());
             live.line.released(released.counters, now);
-            self.catalogue.top_up_numbers(id, released.counters.numbers_left).await?;
+            self.catalogue.top_up_numbers(id, released.counters.numbers_left, now).await?;
             if released.admitted < RELEASE_BATCH {
                 break;
             }

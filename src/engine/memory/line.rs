@@ -33,12 +33,17 @@ impl Line {
         self.numbers.get(visitor).copied()
     }
 
+    /// Whether somebody has the number.
+    pub fn has(&self, number: u64) -> bool {
+        self.visitors.contains_key(&number)
+    }
+
     /// The position of a number in line; 1 is the front.
     pub fn position(&self, number: u64) -> Option<u64> {
         self.present.position(number)
     }
 
-    /// Adds a visitor, who must not be in line, at the back. `number` must be higher than all before.
+    /// Adds a visitor, who must not be in line, at a number that nobody has.
     pub fn push(&mut self, number: u64, visitor: VisitorId) {
         self.numbers.insert(visitor.clone(), number);
         self.visitors.insert(number, visitor);

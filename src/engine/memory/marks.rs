@@ -27,6 +27,14 @@ impl Marks {
         after.checked_sub(1).map_or_else(Timestamp::default, |at| self.0[at].1)
     }
 
+    /// Notes that `number` joined then, unless the mark that stands for it says so.
+    pub fn note_earlier(&mut self, number: u64, joined_at: Timestamp) {
+        if self.joined_at(number) != joined_at {
+            let place = self.0.partition_point(|&(first, _)| first < number);
+            self.0.insert(place, (number, joined_at));
+        }
+    }
+
     /// Forgets marks that no place from `front` on needs, at most [`RELEASE_BATCH`] of them. The last one always stays.
     pub fn forget_before(&mut self, front: u64) {
         let needed = self.0.partition_point(|&(first, _)| first <= front).saturating_sub(1);

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{
     Claim, Claimed, Counters, Cursor, Engine, EngineError, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
-    NumberBlock, NumbersLeft, Released, Result, SnapshotPage, Standing, StockChange, ZoneStock,
+    NumberBlock, NumbersLeft, Reclaim, Released, Result, SnapshotPage, Standing, StockChange, ZoneStock,
 };
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
@@ -57,9 +58,15 @@ impl Engine for MemoryEngine {
         Ok(state.numbers_left())
     }
 
-    async fn grant_numbers(&self, event: &EventId, block: NumberBlock) -> Result<NumbersLeft> {
+    async fn grant_numbers(
+        &self,
+        event: &EventId,
+        block: NumberBlock,
+        recovery: Duration,
+        now: Timestamp,
+    ) -> Result<NumbersLeft> {
         self.on(event, |state| {
-            state.numbers.grant(block, state.floor());
+            state.grant(block, recovery, now);
             state.numbers_left()
         })
     }
@@ -75,6 +82,10 @@ impl Engine for MemoryEngine {
 
     async fn locate(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Standing>> {
         self.on(event, |state| visitors.iter().map(|visitor| state.locate(visitor, now)).collect())
+    }
+
+    async fn reclaim(&self, event: &EventId, places: &[Reclaim], now: Timestamp) -> Result<Vec<Standing>> {
+        self.on(event, |state| places.iter().map(|place| state.reclaim(place, now)).collect())
     }
 
     async fn leave(&self, event: &EventId, leaving: &[Leaving], now: Timestamp) -> Result<Vec<Left>> {

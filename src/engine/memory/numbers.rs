@@ -26,16 +26,18 @@ impl Numbers {
 
     /// Adds a block. Ignored when there is a spare, or when the block does not lie beyond every number known so far.
     /// Numbers of it below `floor` are void from the start and left out.
-    pub fn grant(&mut self, block: NumberBlock, floor: u64) {
+    /// Says whether it was added.
+    pub fn grant(&mut self, block: NumberBlock, floor: u64) -> bool {
         let start = block.start.max(floor);
         if self.spare.is_some() || block.start == 0 || block.start < self.end || start >= block.end {
-            return;
+            return false;
         }
         if self.next < self.end {
             self.spare = Some(NumberBlock { start, end: block.end });
         } else {
             (self.next, self.end) = (start, block.end);
         }
+        true
     }
 
     /// Hands out a number.
@@ -47,6 +49,12 @@ impl Numbers {
         self.next += 1;
         self.promote(0);
         Some(number)
+    }
+
+    /// Gives up what numbers there are; those that come lie beyond `past`, or begin with it.
+    pub fn abandon(&mut self, past: u64) {
+        self.next = self.next.max(past);
+        (self.end, self.spare) = (self.next, None);
     }
 
     /// Leaves out the numbers below a new floor.

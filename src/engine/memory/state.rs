@@ -1,10 +1,12 @@
 //! One event: the transitions of the line and the passes. `lua/*.lua` takes the same steps in the same order.
 
+use std::time::Duration;
+
 use crate::domain::release::Bucket;
 use crate::domain::{QueueState, Timestamp, VisitorId};
 use crate::engine::{
     Admission, Claim, Claimed, ClaimedPass, Counters, Cursor, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
-    NumbersLeft, PLACE_TTL, Place, RELEASE_BATCH, Released, SnapshotPage, Standing, StockChange,
+    NumberBlock, NumbersLeft, PLACE_TTL, Place, RELEASE_BATCH, Reclaim, Released, SnapshotPage, Standing, StockChange,
 };
 
 use super::feed::Feed;
@@ -24,6 +26,12 @@ pub struct EventState {
     passes: Passes,
     admitted: u64,
     left: u64,
+    /// No block was granted yet that is new to everybody.
+    unsure: bool,
+    /// Numbers below it were handed out by another store, or may have been.
+    lost_to: u64,
+    /// Nobody is let in before.
+    resume_at: Timestamp,
     /// The numbers to hand out.
     pub numbers: Numbers,
     /// The fast inventory.
@@ -43,6 +51,9 @@ impl EventState {
             passes: Passes::default(),
             admitted: 0,
             left: 0,
+            unsure: true,
+            lost_to: 0,
+            resume_at: Timestamp::default(),
             numbers: Numbers::default(),
             stock: Stock::default(),
         }
@@ -72,6 +83,41 @@ impl EventState {
             self.marks = Marks::default();
             self.passes = Passes::default();
         }
+    }
+
+    /// See [`crate::engine::Engine::grant_numbers`].
+    pub fn grant(&mut self, block: NumberBlock, recovery: Duration, now: Timestamp) {
+        if self.numbers.grant(block, self.floor()) && self.unsure {
+            (self.unsure, self.lost_to) = (false, block.start);
+            let lost = block.start > self.floor().max(1);
+            self.resume_at = if lost { now.plus(recovery) } else { Timestamp::default() };
+        }
+    }
+
+    /// See [`crate::engine::Engine::reclaim`].
+    pub fn reclaim(&mut self, proof: &Reclaim, now: Timestamp) -> Standing {
+        if self.was_lost(proof, now) {
+            self.line.remove(&proof.visitor);
+            self.line.push(proof.number, proof.visitor.clone());
+            self.marks.note_earlier(proof.number, proof.joined_at);
+        }
+        self.locate(&proof.visitor, now)
+    }
+
+    /// Whether a store lost the place that the ticket proves. It is not if the visitor has a better one or a pass of it, if it is
+    /// somebody else's, or if it was given up.
+    fn was_lost(&mut self, proof: &Reclaim, now: Timestamp) -> bool {
+        let &Reclaim { ref visitor, number, joined_at } = proof;
+        let kept = self.line.number(visitor).is_some_and(|place| place <= number)
+            || self.passes.get(visitor).is_some_and(|pass| pass.admission.number >= number);
+        if kept || number < self.floor().max(1) || joined_at.plus(PLACE_TTL) <= now {
+            return false;
+        }
+        if number >= self.numbers.next() {
+            self.numbers.abandon(number + 1);
+            (self.unsure, self.lost_to) = (true, self.numbers.next());
+        }
+        number < self.lost_to && !self.line.has(number)
     }
 
     /// See [`crate::engine::Engine::join`].
@@ -136,7 +182,7 @@ impl EventState {
         self.drop_old_places(now);
         let policy = &self.rules.policy;
         let mut admitted = 0;
-        if policy.state_at(now) == QueueState::Open {
+        if policy.state_at(now) == QueueState::Open && !self.unsure && now >= self.resume_at {
             let most = (RELEASE_BATCH as usize).min(self.line.len()).min(match policy.max_active as usize {
                 0 => usize::MAX,
                 cap => cap.saturating_sub(self.passes.active(now)),

@@ -3,7 +3,9 @@
 //! A script that timed out may still have run; every method may be called again. Batches above [`MAX_BATCH`] are split
 //! into several calls, each a transition of its own. Numbers, versions and times must stay below 2^53.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,9 +13,10 @@ use redis::Value;
 
 use super::{
     Claim, Claimed, Counters, Cursor, ENDED_TTL, Engine, EngineError, EventRules, Followed, HOLD_TTL, Joined, Leaving,
-    LedgerNews, Left, MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Released, Result, SNAPSHOT_PAGE,
-    SnapshotPage, Standing, StockChange, ZoneStock,
+    LedgerNews, Left, MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Reclaim, Released, Result,
+    SNAPSHOT_PAGE, SnapshotPage, Standing, StockChange, ZoneStock,
 };
+use crate::domain::present::Change;
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
 mod check;
@@ -26,7 +29,7 @@ pub mod scripts;
 
 pub use check::UnfitStore;
 use pool::Argument;
-use pool::Argument::{Int, Text};
+use pool::Argument::{Int, Run, Text};
 use scripts::Script;
 
 /// Whose clock the scripts go by.
@@ -88,11 +91,13 @@ pub struct RedisEngine {
     pool: pool::Pool,
     prefix: String,
     clock: ClockSource,
+    /// The highest number of each event that this instance knows to be handed out: a store that has not come to it is old.
+    known: RwLock<HashMap<EventId, u64>>,
 }
 
 impl fmt::Debug for RedisEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pool: _, prefix, clock } = self;
+        let Self { pool: _, prefix, clock, known: _ } = self;
         f.debug_struct("RedisEngine").field("prefix", prefix).field("clock", clock).finish_non_exhaustive()
     }
 }
@@ -109,7 +114,20 @@ impl RedisEngine {
         if prefix.is_empty() || !prefix.bytes().all(plain) {
             return Err(EngineError::Unavailable("the key prefix must be of letters, digits, - _ and .".into()));
         }
-        Ok(Self { pool: pool::pool(settings)?, prefix, clock: settings.clock })
+        Ok(Self { pool: pool::pool(settings)?, prefix, clock: settings.clock, known: RwLock::default() })
+    }
+
+    fn known(&self, event: &EventId) -> u64 {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(event).copied().unwrap_or(0)
+    }
+
+    fn know(&self, event: &EventId, numbers: impl Iterator<Item = u64>) {
+        let highest = numbers.max().unwrap_or(0);
+        if highest > self.known(event) {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let number = known.entry(event.clone()).or_default();
+            *number = highest.max(*number);
+        }
     }
 
     /// The argument that tells a script the time.
@@ -177,6 +195,7 @@ impl Engine for RedisEngine {
         let policy = &rules.policy;
         let arguments = [
             self.time(now),
+            Run,
             Int(rules.version),
             number(rules.number_floor),
             Int(policy.admit_per_minute.into()),
@@ -190,18 +209,36 @@ impl Engine for RedisEngine {
         reply::numbers_left(&self.run(&scripts::PUT_RULES, event, &arguments).await?)
     }
 
-    async fn grant_numbers(&self, event: &EventId, block: NumberBlock) -> Result<NumbersLeft> {
-        let arguments = [number(block.start), number(block.end)];
+    async fn grant_numbers(
+        &self,
+        event: &EventId,
+        block: NumberBlock,
+        recovery: Duration,
+        now: Timestamp,
+    ) -> Result<NumbersLeft> {
+        let arguments = [self.time(now), Run, micros(recovery), number(block.start), number(block.end)];
         reply::numbers_left(&self.run(&scripts::GRANT_NUMBERS, event, &arguments).await?)
     }
 
     async fn remove(&self, event: &EventId) -> Result<()> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(event);
         self.run(&scripts::REMOVE, event, &[]).await.map(drop)
     }
 
     async fn join(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Joined>> {
-        let call = (&scripts::JOIN, event, &[self.time(now)][..]);
-        self.run_batch(call, visitors, |visitor, call| call.push(Text(visitor.as_str())), 4, reply::joined).await
+        let call = (&scripts::JOIN, event, &[self.time(now), Run, number(self.known(event))][..]);
+        let joined =
+            self.run_batch(call, visitors, |visitor, call| call.push(Text(visitor.as_str())), 4, reply::joined).await?;
+        self.know(
+            event,
+            joined.iter().filter_map(|joined| if let Joined::New(place) = joined { Some(place.number) } else { None }),
+        );
+        Ok(joined)
+    }
+
+    async fn reclaim(&self, event: &EventId, places: &[Reclaim], now: Timestamp) -> Result<Vec<Standing>> {
+        let call = (&scripts::RECLAIM, event, &[self.time(now), Run, micros(PLACE_TTL)][..]);
+        self.run_batch(call, places, news::reclaim_arguments, 4, reply::standing).await
     }
 
     async fn locate(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Standing>> {
@@ -215,7 +252,7 @@ impl Engine for RedisEngine {
     }
 
     async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released> {
-        let arguments = [self.time(now), Int(RELEASE_BATCH.into()), micros(ENDED_TTL), micros(PLACE_TTL)];
+        let arguments = [self.time(now), Run, Int(RELEASE_BATCH.into()), micros(ENDED_TTL), micros(PLACE_TTL)];
         let values = self.run(&scripts::RELEASE, event, &arguments).await?;
         let (admitted, counters) = values.split_first().ok_or_else(|| reply::odd("nothing"))?;
         let admitted = u32::try_from(reply::count(admitted)?).map_err(|_| reply::odd("a count"))?;
@@ -225,7 +262,9 @@ impl Engine for RedisEngine {
     async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed> {
         let cursor = cursor.map_or(Text(""), |cursor| Argument::Built(feed::step(cursor)));
         let values = self.run(&scripts::FOLLOW, event, &[self.time(now), cursor, Int(feed::STEPS)]).await?;
-        feed::followed(&values)
+        let followed = feed::followed(&values)?;
+        self.know(event, followed.changes.iter().flatten().filter_map(Change::last_joined));
+        Ok(followed)
     }
 
     async fn snapshot(&self, event: &EventId, from: u64) -> Result<SnapshotPage> {

@@ -1,4 +1,4 @@
-//! Claims, leaves and news from the ledger, packed for their scripts.
+//! Claims, leaves, tickets and news from the ledger, packed for their scripts.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,9 @@ use redis::Value;
 use super::pool::Argument::{self, Built, Int, Text};
 use super::{micros, number, reply};
 use crate::domain::{BookingId, ZoneKey};
-use crate::engine::{BuyerTally, Claim, ENDED_TTL, Leaving, LedgerNews, MAX_BATCH, Result, StockChange, ZoneTally};
+use crate::engine::{
+    BuyerTally, Claim, ENDED_TTL, Leaving, LedgerNews, MAX_BATCH, Reclaim, Result, StockChange, ZoneTally,
+};
 
 /// What one claim adds to a call of `claim`.
 pub fn claim_arguments<'a>(claim: &'a Claim, call: &mut Vec<Argument<'a>>) {
@@ -24,6 +26,11 @@ pub fn claim_arguments<'a>(claim: &'a Claim, call: &mut Vec<Argument<'a>>) {
 /// What one leave adds to a call of `leave`.
 pub fn leaving_arguments<'a>(leaving: &'a Leaving, call: &mut Vec<Argument<'a>>) {
     call.extend([Text(leaving.visitor.as_str()), number(leaving.number)]);
+}
+
+/// What one ticket adds to a call of `reclaim`.
+pub fn reclaim_arguments<'a>(place: &'a Reclaim, call: &mut Vec<Argument<'a>>) {
+    call.extend([Text(place.visitor.as_str()), number(place.number), Int(place.joined_at.micros())]);
 }
 
 /// As much news as fits in one call of `observe`.

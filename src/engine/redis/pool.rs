@@ -31,19 +31,38 @@ struct Connector {
 }
 
 impl Connector {
-    async fn open(&self) -> RedisResult<MultiplexedConnection> {
+    async fn open(&self, age: u64) -> RedisResult<Link> {
         let late = |_| RedisError::from((ErrorKind::Io, "connecting took too long"));
-        let mut link = tokio::time::timeout(self.connect_timeout, self.inner.connect()).await.map_err(late)??;
-        link.set_response_timeout(self.response_timeout);
-        Ok(link)
+        let mut connection = tokio::time::timeout(self.connect_timeout, self.inner.connect()).await.map_err(late)??;
+        connection.set_response_timeout(self.response_timeout);
+        let run = server_run(&mut connection).await?;
+        Ok(Link { age, connection, run })
     }
+}
+
+/// Which run of its program the server is in: another one may have lost what came last. Empty where it does not say so.
+async fn server_run(connection: &mut MultiplexedConnection) -> RedisResult<String> {
+    let facts = match redis::cmd("INFO").arg("server").query_async::<String>(connection).await {
+        Err(error) if error.code() == Some("NOPERM") => String::new(),
+        facts => facts?,
+    };
+    let run = facts.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim_end();
+    Ok(run.into())
+}
+
+/// An open connection.
+struct Link {
+    age: u64,
+    connection: MultiplexedConnection,
+    /// As of [`server_run`].
+    run: String,
 }
 
 /// One slot of the pool.
 pub struct Connection {
     connector: Arc<Connector>,
-    /// With its age. `None` before the first use and after a failure.
-    link: Option<(u64, MultiplexedConnection)>,
+    /// `None` before the first use and after a failure.
+    link: Option<Link>,
 }
 
 /// Makes the slots of the pool.
@@ -106,14 +125,25 @@ fn unavailable(error: &RedisError) -> EngineError {
 }
 
 impl Connection {
+    /// The connection that is open, or a new one.
+    async fn link(&mut self) -> RedisResult<&mut Link> {
+        let age = self.connector.age.load(Ordering::Relaxed);
+        match self.link.take() {
+            Some(link) if link.age == age => Ok(self.link.insert(link)),
+            _ => Ok(self.link.insert(self.connector.open(age).await?)),
+        }
+    }
+
     /// Sends one command, on a new connection if there is none.
     pub async fn send(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
-        let age = self.connector.age.load(Ordering::Relaxed);
-        let link = match self.link.take() {
-            Some((of, link)) if of == age => self.link.insert((age, link)),
-            _ => self.link.insert((age, self.connector.open().await?)),
-        };
-        let answer = link.1.send_packed_command(command).await.and_then(Value::extract_error);
+        self.send_with(|_| command.clone()).await
+    }
+
+    /// Sends the command that `build` makes of the server's run.
+    async fn send_with(&mut self, build: impl FnOnce(&str) -> redis::Cmd) -> RedisResult<Value> {
+        let link = self.link().await?;
+        let (age, command) = (link.age, build(&link.run));
+        let answer = link.connection.send_packed_command(&command).await.and_then(Value::extract_error);
         if let Err(error) = &answer {
             // READONLY: the connection leads to a replica since a failover.
             let moved = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly));
@@ -136,10 +166,9 @@ impl Connection {
         keys: &[String],
         arguments: &[Argument<'_>],
     ) -> Result<Value, EngineError> {
-        let by_digest = command("EVALSHA", script.sha(), keys, arguments);
-        let answer = match self.send(&by_digest).await {
+        let answer = match self.send_with(|run| command("EVALSHA", script.sha(), keys, arguments, run)).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send(&command("EVAL", &script.text(), keys, arguments)).await
+                self.send_with(|run| command("EVAL", &script.text(), keys, arguments, run)).await
             }
             answer => answer,
         };
@@ -156,9 +185,11 @@ pub enum Argument<'a> {
     Built(String),
     /// A whole number.
     Int(i64),
+    /// Which run of its program the server is in, as the connection was told.
+    Run,
 }
 
-fn command(verb: &str, script: &str, keys: &[String], arguments: &[Argument<'_>]) -> redis::Cmd {
+fn command(verb: &str, script: &str, keys: &[String], arguments: &[Argument<'_>], run: &str) -> redis::Cmd {
     let mut command = redis::cmd(verb);
     command.arg(script).arg(keys.len()).arg(keys);
     for argument in arguments {
@@ -166,6 +197,7 @@ fn command(verb: &str, script: &str, keys: &[String], arguments: &[Argument<'_>]
             Argument::Text(text) => command.arg(*text),
             Argument::Built(text) => command.arg(text),
             Argument::Int(number) => command.arg(*number),
+            Argument::Run => command.arg(run),
         };
     }
     command

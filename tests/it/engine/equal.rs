@@ -17,7 +17,7 @@ use usher::engine::{
 use usher::follow::catch_up;
 use usher::line::Line;
 
-use super::rig::{Rig, at, b, buyer, tally, v, z};
+use super::rig::{RECOVERY, Rig, at, b, buyer, proof, tally, v, z};
 
 const DEFAULT_CASES: u32 = 200;
 const VISITORS: usize = 7;
@@ -37,6 +37,7 @@ enum Op {
     Locate,
     Leave(Vec<(usize, Number)>),
     Release,
+    Reclaim(Vec<(usize, u64)>),
     Claim(Vec<(usize, usize, Option<Number>, usize, u32)>),
     Observe {
         settled: Vec<usize>,
@@ -105,6 +106,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..60_u64, 0..20_u64).prop_map(|(start, length)| Op::Grant(start, start + length)),
         8 => vec(visitor(), 0..4).prop_map(Op::Join),
         2 => Just(Op::Locate),
+        2 => vec((0..VISITORS, 0..60_u64), 1..4).prop_map(Op::Reclaim),
         3 => vec((visitor(), number()), 1..3).prop_map(Op::Leave),
         8 => Just(Op::Release),
         6 => vec(claim, 1..4).prop_map(Op::Claim),
@@ -162,7 +164,9 @@ impl Caller {
                     engine.put_rules(event, &EventRules { version: *version, policy, number_floor: *floor }, now).await,
                 )
             }
-            Op::Grant(start, end) => text(engine.grant_numbers(event, NumberBlock { start: *start, end: *end }).await),
+            Op::Grant(start, end) => {
+                text(engine.grant_numbers(event, NumberBlock { start: *start, end: *end }, RECOVERY, now).await)
+            }
             Op::Join(visitors) => {
                 let visitors: Vec<_> = visitors.iter().map(|&n| v(n)).collect();
                 text(engine.join(event, &visitors, now).await)
@@ -174,6 +178,10 @@ impl Caller {
                 text(engine.leave(event, &leaving.iter().map(one).collect::<Vec<_>>(), now).await)
             }
             Op::Release => text(engine.release(event, now).await),
+            Op::Reclaim(places) => {
+                let places: Vec<_> = places.iter().map(|&(n, number)| proof(n, number)).collect();
+                text(engine.reclaim(event, &places, now).await)
+            }
             Op::Claim(claims) => {
                 let one = |(booking, n, number, zone, quantity): &(usize, usize, Option<Number>, usize, u32)| {
                     let pass = number.as_ref().map(|number| self.number(*n, number));

@@ -9,6 +9,7 @@ mod news;
 mod numbers;
 mod on_redis;
 mod passes;
+mod recovery;
 mod release;
 mod rig;
 mod rules;
@@ -76,6 +77,11 @@ suite! {
         a_feed_tells_joins_leaves_and_releases, a_pass_taken_at_its_word_leaves_the_line, whoever_falls_behind_begins_anew,
         a_long_line_is_read_in_pages, a_reset_and_a_removal_are_noticed,
     }
+    recovery::{
+        lost_places_are_taken_back_in_their_order, nobody_is_let_in_during_the_recovery, a_first_store_needs_no_recovery,
+        what_was_given_up_is_not_taken_back, what_is_void_or_taken_is_not_taken_back,
+        a_store_that_is_older_than_a_number_gives_its_numbers_up,
+    }
     concurrency::{
         concurrent_releases_never_exceed_max_active, concurrent_joins_give_each_visitor_one_place,
         two_hundred_race_for_fifty_seats, one_pass_many_claims,
@@ -84,7 +90,7 @@ suite! {
 
 #[test]
 fn every_case_is_expanded_for_both_engines() {
-    assert_eq!(CASES.len(), 72);
+    assert_eq!(CASES.len(), 78);
     let names: std::collections::HashSet<_> = CASES.iter().collect();
     assert_eq!(names.len(), CASES.len());
 }

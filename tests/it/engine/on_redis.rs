@@ -168,7 +168,10 @@ async fn a_waiting_visitor_costs_at_most_160_bytes() {
     const VISITORS: u64 = 10_000;
     let (server, engine) = alone(&[]);
     engine.put_rules(&event(), &rules(1, policy()), at(0.0)).await.expect("rules");
-    engine.grant_numbers(&event(), usher::engine::NumberBlock { start: 1, end: 1_000_000 }).await.expect("grant");
+    engine
+        .grant_numbers(&event(), usher::engine::NumberBlock { start: 1, end: 1_000_000 }, Duration::ZERO, at(0.0))
+        .await
+        .expect("grant");
     let id = |n: u64| VisitorId::parse(&format!("b0000000-0000-0001-0001-{n:012}")).expect("an id");
     engine.join(&event(), &[id(VISITORS)], at(0.0)).await.expect("join"); // loads the script
     let before = used(&server).await;

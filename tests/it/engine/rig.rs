@@ -8,7 +8,7 @@ use usher::engine::memory::MemoryEngine;
 use usher::engine::redis::{ClockSource, RedisEngine, RedisSettings};
 use usher::engine::{
     Admission, BuyerTally, Claim, Claimed, ClaimedPass, Counters, Engine, EventRules, Joined, Leaving, LedgerNews,
-    Left, NumberBlock, Place, Released, Standing, StockChange, Tally, ZoneTally,
+    Left, NumberBlock, Place, Reclaim, Released, Standing, StockChange, Tally, ZoneTally,
 };
 
 use crate::support::redis::{fresh_prefix, shared};
@@ -18,6 +18,14 @@ use crate::support::redis::{fresh_prefix, shared};
 pub struct Rig {
     pub engine: Arc<dyn Engine>,
     pub event: EventId,
+}
+
+/// How long nobody is let in after a store lost its line.
+pub const RECOVERY: Duration = Duration::from_secs(5);
+
+/// What the ticket of a visitor says who joined at the second of their number.
+pub fn proof(visitor: usize, number: u64) -> Reclaim {
+    Reclaim { visitor: v(visitor), number, joined_at: at(number as f64 / 10.0) }
 }
 
 /// `seconds` after the start of all cases.
@@ -86,7 +94,7 @@ impl Rig {
     }
 
     pub async fn grant(&self, start: u64, end: u64) -> u64 {
-        self.engine.grant_numbers(&self.event, NumberBlock { start, end }).await.expect("grant").0
+        self.engine.grant_numbers(&self.event, NumberBlock { start, end }, RECOVERY, at(0.0)).await.expect("grant").0
     }
 
     pub async fn join_all(&self, visitors: impl IntoIterator<Item = usize>, seconds: f64) -> Vec<Joined> {

@@ -5,12 +5,14 @@ use usher::engine::{
     Claimed, Counters, EngineError, EventRules, Joined, Leaving, LedgerNews, NumberBlock, NumbersLeft, Standing,
 };
 
+use std::time::Duration;
+
 use super::rig::{Rig, at, claim, in_state, policy, rules, v, z};
 
 pub async fn an_unknown_event_is_said_to_be_so(rig: Rig) {
     let (engine, event, now) = (&rig.engine, &rig.event, at(0.0));
     let unknown = |error: Option<EngineError>| assert!(matches!(error, Some(EngineError::UnknownEvent)), "{error:?}");
-    unknown(engine.grant_numbers(event, NumberBlock { start: 1, end: 2 }).await.err());
+    unknown(engine.grant_numbers(event, NumberBlock { start: 1, end: 2 }, Duration::ZERO, now).await.err());
     for visitors in [&[v(1)][..], &[]] {
         unknown(engine.join(event, visitors, now).await.err());
         unknown(engine.locate(event, visitors, now).await.err());

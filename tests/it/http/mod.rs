@@ -33,6 +33,7 @@ mod memory;
 mod operators;
 mod passes;
 mod rate;
+mod recovery;
 mod reserving;
 mod stalls;
 mod stream;

@@ -11,6 +11,7 @@ use super::process::{Guarded, free_port};
 /// A server of its own, with nothing on disk. It ends when this is dropped, or with the test process.
 pub struct RedisServer {
     port: u16,
+    options: Vec<String>,
     _process: Guarded,
 }
 
@@ -26,6 +27,10 @@ pub fn shared() -> &'static RedisServer {
 pub fn fresh_prefix() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn dir(port: u16) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{port}"))
 }
 
 impl RedisServer {
@@ -45,13 +50,38 @@ impl RedisServer {
         let found = std::process::Command::new("redis-server").arg("--version").output();
         assert!(found.is_ok(), "redis-server is missing: install Debian's `redis-server`");
 
-        let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{port}"));
+        // What another server on this port may have left.
+        let dir = dir(port);
+        let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("a directory for the server");
+        Self::launch(port, options.iter().map(|&option| option.to_owned()).collect())
+    }
+
+    /// Kills the server and starts it again: with what it saved last, if anything.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`], and when its process cannot be killed.
+    pub async fn restart_killed(self) -> Self {
+        let told: String = self.command(&["INFO", "server"]).await;
+        let id = told.lines().find_map(|line| line.strip_prefix("process_id:")).expect("a process").trim();
+        let killed = std::process::Command::new("kill").args(["-KILL", id]).status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        let Self { port, options, _process: process } = self;
+        let again = move || {
+            drop(process);
+            Self::launch(port, options)
+        };
+        tokio::task::spawn_blocking(again).await.expect("Redis starts")
+    }
+
+    fn launch(port: u16, options: Vec<String>) -> Self {
+        let dir = dir(port);
         let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
         let mut arguments = vec!["--port", &port_text, "--bind", "127.0.0.1", "--dir", &dir_text];
         arguments.extend(["--save", "", "--appendonly", "no"]);
-        arguments.extend(options);
-        let server = Self { port, _process: Guarded::start("redis-server", &arguments, "TERM", &dir.join("log")) };
+        arguments.extend(options.iter().map(String::as_str));
+        let process = Guarded::start("redis-server", &arguments, "TERM", &dir.join("log"));
+        let server = Self { port, options, _process: process };
 
         let deadline = Instant::now() + Duration::from_secs(10);
         while !server.answers() {

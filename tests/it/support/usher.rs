@@ -98,6 +98,7 @@ pub fn settings(scratch: &Scratch, stores: &[(&str, &str)], more: &[(&str, &str)
         ("auth_jwt_secret", JWT_SECRET),
         ("auth", "optional"),
         ("rate_limit_per_visitor", "0"),
+        ("recovery_ms", "0"),
     ];
     for (key, value) in stores.iter().chain(more) {
         pairs.retain(|(known, _)| known != key);
