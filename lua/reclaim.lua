@@ -46,6 +46,7 @@ for i = 4, #ARGV, 3 do
     if place then told[#told + 1] = '-' .. whole(place) end
     redis.call('ZADD', line, whole(number), visitor)
     if joined_at(joins, number) ~= joined then
+      redis.call('ZREMRANGEBYSCORE', joins, whole(number), whole(number))
       redis.call('ZADD', joins, whole(number), whole(number) .. ':' .. whole(joined))
     end
     told[#told + 1], place = '+' .. whole(number) .. '-' .. whole(number), number

@@ -175,7 +175,9 @@ pub(super) async fn patch(
 pub(super) async fn remove(db: &mut impl Sql, id: &EventId, actor: &Actor, now: Timestamp) -> Outcome<Event> {
     let version = next_version(db).await?;
     live(db, id).await?;
-    let sql = "UPDATE events SET removed = TRUE, version = $2, updated_at = $3 WHERE id = $1";
+    // Whoever waited must not come back with a ticket when the event is put again.
+    let sql =
+        "UPDATE events SET removed = TRUE, number_floor = number_next, version = $2, updated_at = $3 WHERE id = $1";
     db.run(sql, args![id, version, now]).await?;
     audit(db, actor, "event.remove", Some(id), &json!({}), now).await?;
     find(db, id).await?.ok_or_else(|| LedgerError::EventNotFound.into())

@@ -189,7 +189,7 @@ pub trait Ledger: Send + Sync {
     /// Changes some fields of the policy, with an audit entry.
     async fn patch_policy(&self, id: &EventId, patch: &PolicyPatch, actor: &Actor, now: Timestamp) -> Result<Event>;
 
-    /// Marks the event as removed, with an audit entry.
+    /// Marks the event as removed and makes every number handed out so far void, with an audit entry.
     async fn remove_event(&self, id: &EventId, actor: &Actor, now: Timestamp) -> Result<Event>;
 
     /// Makes every number handed out so far void: raises `number_floor` to the mark of the blocks, with an audit entry.

@@ -31,7 +31,10 @@ impl Marks {
     pub fn note_earlier(&mut self, number: u64, joined_at: Timestamp) {
         if self.joined_at(number) != joined_at {
             let place = self.0.partition_point(|&(first, _)| first < number);
-            self.0.insert(place, (number, joined_at));
+            match self.0.get_mut(place) {
+                Some(mark) if mark.0 == number => mark.1 = joined_at,
+                _ => self.0.insert(place, (number, joined_at)),
+            }
         }
     }
 

@@ -134,6 +134,10 @@ async fn the_line_is_first_come_first_served_and_closes_up_at_once(setup: Setup)
         assert_eq!(joined.expect(201)["position"], at + 1);
         tickets.push(ticket(&joined));
     }
+    // A join may have to wait for the feed; a leave does not.
+    for at in 0..2 {
+        world.eventually(at, "/queue/status/e", |reply| reply.json()["total_in_queue"] == 6).await;
+    }
     assert_eq!(leave(&world, 0, "e", &tickets[2]).await.expect(200)["success"], true);
     for (behind, place) in [(0, 1), (1, 2), (3, 3), (4, 4), (5, 5)] {
         let closed_up = |reply: &Reply| reply.json()["position"] == place && reply.json()["total_in_queue"] == 5;

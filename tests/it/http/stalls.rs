@@ -85,7 +85,7 @@ async fn a_redis_that_stalls_keeps_no_seat_and_no_pass() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_stalls_keeps_no_seat_and_no_pass() {
     for table in ["idempotency", "zones", "bookings"] {
-        let world = World::start_with(Setup::Scaled(2), &[("database_timeout_ms", "300")]).await;
+        let world = World::start_with(Setup::Scaled(2), &[("database_timeout_ms", "1000")]).await;
         world.put_event("e", 10, json!({ "admit_per_minute": RUSH })).await;
         let (_, pass) = admitted_as(&world, 0, "e", "ann").await;
         let url = world.settings.database.as_ref().expect("a world on Postgres").url.expose().to_owned();
