@@ -14,6 +14,7 @@
 --   8 due
 --   9 buyers
 --   10 feed
+--   11 parked
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 hold_ttl: microseconds after which the sweeper asks for the hold
@@ -42,6 +43,7 @@ local function first_word(text) return tonumber(string.match(text, '^%d+')) end
 local bought = max_per_user > 0 and lookup('HMGET', KEYS[9], visitors, first_word) or {}
 local slots, places = lookup('ZMSCORE', KEYS[4], visitors, tonumber), lookup('ZMSCORE', KEYS[2], visitors, tonumber)
 
+local parked = lookup('ZMSCORE', KEYS[11], visitors, tonumber)
 local STATES = { u = USED, v = VOID }
 local function refuse(visitor, number, expires)
   if number < floor then return VOID end
@@ -50,7 +52,7 @@ local function refuse(visitor, number, expires)
   if same and STATES[same.state] then return STATES[same.state] end
   if (same and same.expires or expires) <= now or (same and not slots[visitor]) then return EXPIRED end
   if same and same.state == 'b' then return BUSY end
-  if (pass and pass.number > number) or (places[visitor] or 0) > number then return VOID end
+  if (pass and pass.number > number) or (places[visitor] or parked[visitor] or 0) > number then return VOID end
 end
 
 local zones, changed, records, holds, dues = {}, {}, {}, {}, {}
@@ -71,7 +73,7 @@ for i, booking in ipairs(bookings) do
       if not pass or pass.digits ~= number then
         pass = new_pass(number, admitted, expires)
         if places[visitor] then leavers[#leavers + 1], gone[#gone + 1] = visitor, '-' .. whole(places[visitor]) end
-        passes[visitor], slots[visitor], places[visitor] = pass, pass.expires, nil
+        passes[visitor], slots[visitor], places[visitor], parked[visitor] = pass, pass.expires, nil, nil
         active[#active + 1], active[#active + 2], back[#back + 1] = expires, visitor, visitor
       end
       pass.state, pass.booking = 'b', booking
@@ -88,6 +90,7 @@ if #gone > 0 then tell(KEYS[10], table.concat(gone, ' ')) end
 put('HSET', KEYS[3], records)
 put('ZADD', KEYS[4], active)
 put('ZREM', KEYS[5], back)
+put('ZREM', KEYS[11], back)
 put('HSET', KEYS[7], holds)
 put('ZADD', KEYS[8], dues)
 for name, zone in pairs(changed) do redis.call('HSET', KEYS[6], name, zone_text(zone)) end

@@ -3,14 +3,16 @@
 -- KEYS
 --   1 event
 --   2 line
---   3 active
+--   3 parked
+--   4 active
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 -- REPLY
---   0, state (1 lobby 2 open 3 paused 4 closed), waiting, active, admitted ever, left, version, numbers left, at
+--   0, state (1 lobby 2 open 3 paused 4 closed), waiting, active, admitted ever, left, parked,
+--   version, numbers left, at
 -- ERRORS
 --   -1 the event is not known
 
 local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end
-return put_counters({ 0 }, event, KEYS[2], KEYS[3], clock(ARGV[1]))
+return put_counters({ 0 }, event, KEYS[2], KEYS[3], KEYS[4], clock(ARGV[1]))

@@ -10,6 +10,7 @@
 --   4 passes
 --   5 active
 --   6 feed
+--   7 parked
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 run: that of the server, as the caller was told
@@ -20,6 +21,7 @@
 --   1 number position joined_at: a new place          2 number position joined_at: in line already
 --   3 number admitted_at expires_at: has a good pass  4 0 0 0: the line is full
 --   5 0 0 0: the queue is closed                      6 0 0 0: no number is left
+--   7 number 0 joined_at: parked
 -- ERRORS
 --   -1 the event is not known
 
@@ -31,7 +33,8 @@ if #ARGV < 4 then return { 0 } end
 local now = clock(ARGV[1])
 local numbers = redis.call('ZMSCORE', line, unpack(ARGV, 4))
 local passes = redis.call('HMGET', KEYS[4], unpack(ARGV, 4))
-local waiting = redis.call('ZCARD', line)
+local away = redis.call('ZMSCORE', KEYS[7], unpack(ARGV, 4))
+local waiting, parked = redis.call('ZCARD', line), redis.call('ZCARD', KEYS[7])
 -- An instance knows of numbers that this store has not come to: it is older than they are.
 if event.next <= tonumber(ARGV[3]) then abandon(KEYS[1], event, tonumber(ARGV[3]) + 1) end
 local closed = state_at(event, now) == 'closed'
@@ -65,9 +68,11 @@ for i, text in ipairs(passes) do
     answer(2, number, redis.call('ZRANK', line, visitor) + 1, joined_at(joins, number))
   elseif pass and is_good(pass, now, KEYS[5], visitor) then
     answer(3, pass.number, pass.admitted, pass.expires)
+  elseif away[i] then
+    answer(7, tonumber(away[i]), 0, joined_at(joins, away[i]))
   elseif closed then
     answer(5)
-  elseif event.max_queue > 0 and waiting >= event.max_queue then
+  elseif event.max_queue > 0 and waiting + parked >= event.max_queue then
     answer(4)
   elseif event.next >= event['end'] then
     answer(6)

@@ -9,6 +9,7 @@
 --   4 active
 --   5 ended
 --   6 feed
+--   7 parked
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 ended_ttl: microseconds for which an ended pass is remembered
@@ -24,12 +25,15 @@ local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end
 if #ARGV % 2 ~= 0 then return { BAD_ARGUMENTS } end
 
-local now, ended_ttl, reply, gone = clock(ARGV[1]), tonumber(ARGV[2]), { 0 }, {}
+local now, ended_ttl, reply, gone, left = clock(ARGV[1]), tonumber(ARGV[2]), { 0 }, {}, 0
 for i = 3, #ARGV, 2 do
   local visitor, number, code = ARGV[i], tonumber(ARGV[i + 1]), 3
   if tonumber(redis.call('ZSCORE', line, visitor) or nil) == number then
     redis.call('ZREM', line, visitor)
-    gone[#gone + 1], code = '-' .. whole(number), 1
+    gone[#gone + 1], left, code = '-' .. whole(number), left + 1, 1
+  elseif tonumber(redis.call('ZSCORE', KEYS[7], visitor) or nil) == number then
+    redis.call('ZREM', KEYS[7], visitor)
+    left, code = left + 1, 1
   else
     local pass = read_pass(redis.call('HGET', passes, visitor))
     if pass and pass.number == number and pass.state == 'a' and is_good(pass, now, KEYS[4], visitor) then
@@ -41,8 +45,6 @@ for i = 3, #ARGV, 2 do
   end
   reply[#reply + 1] = code
 end
-if #gone > 0 then
-  redis.call('HSET', KEYS[1], 'left', whole(event.left + #gone))
-  tell(KEYS[6], table.concat(gone, ' '))
-end
+if left > 0 then redis.call('HSET', KEYS[1], 'left', whole(event.left + left)) end
+if #gone > 0 then tell(KEYS[6], table.concat(gone, ' ')) end
 return reply

@@ -13,8 +13,10 @@ end
 local function whole(number) return string.format('%.0f', number) end
 -- unsure: no block was granted yet that is new to everybody. Numbers below lost_to were handed out by another store, or
 -- may have been. Nobody is let in while unsure, nor before resume_at. run: the server's run that all this is from.
+-- seen_at: when it was last told who was seen (0: never), and seen_since: without a gap since then.
 local FIELDS = { 'version', 'floor', 'rate', 'max_active', 'pass_ttl', 'max_queue', 'max_per_user', 'opens_at', 'next',
-  'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'unsure', 'lost_to', 'resume_at', 'run', 'state' }
+  'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'unsure', 'lost_to', 'resume_at', 'presence',
+  'seen_at', 'seen_since', 'run', 'state' }
 
 -- The event's hash as a table; nil when the event is not known.
 local function load_event(key)
@@ -55,7 +57,8 @@ local function abandon(key, event, past)
   event.next, event.spare, event.spare_end, event.unsure = math.max(event.next, past), 0, 0, 1
   event['end'], event.lost_to = event.next, event.next
   save_numbers(key, event)
-  redis.call('HSET', key, 'unsure', '1', 'lost_to', whole(event.lost_to))
+  event.seen_at = 0
+  redis.call('HSET', key, 'unsure', '1', 'lost_to', whole(event.lost_to), 'seen_at', '0')
 end
 
 -- The event, for a change. A server that was started again, or took over from another, may have lost what came last.
@@ -77,12 +80,12 @@ end
 -- Adds a step to the feed: "+first-last" joined, "-number" is out, "^number" all up to it are out; separated by spaces.
 local function tell(feed, changes) redis.call('XADD', feed, 'MAXLEN', '~', 8192, '*', 'c', changes) end
 
--- {state, waiting, active, admitted, left, version, numbers left, at}, appended to the reply.
-local function put_counters(reply, event, line, active, now)
+-- {state, waiting, active, admitted, left, parked, version, numbers left, at}, appended to the reply.
+local function put_counters(reply, event, line, parked, active, now)
   local code = ({ lobby = 1, open = 2, paused = 3, closed = 4 })[state_at(event, now)]
   local waiting, out = redis.call('ZCARD', line), redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
-  local numbers = numbers_left(event)
-  for _, value in ipairs({ code, waiting, out, event.admitted, event.left, event.version, numbers, now }) do
+  local away, numbers = redis.call('ZCARD', parked), numbers_left(event)
+  for _, value in ipairs({ code, waiting, out, event.admitted, event.left, away, event.version, numbers, now }) do
     reply[#reply + 1] = value
   end
   return reply

@@ -11,6 +11,9 @@
 --   5 active
 --   6 ended
 --   7 feed
+--   8 parked
+--   9 seen0
+--   10 seen1
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 run: that of the server, as the caller was told
@@ -23,6 +26,7 @@
 --   9 max_per_user: 0 = no limit
 --   10 state: lobby, open, paused or closed
 --   11 opens_at: microseconds, or "" for none
+--   12 presence: microseconds after which whoever was not seen is away; 0 = nobody is
 -- REPLY
 --   0, numbers left
 -- ERRORS
@@ -51,8 +55,12 @@ else
     end
     redis.call('HSET', KEYS[1], 'spent_until', string.format('%.17g', spent_until))
   end
+  if (event.presence or 0) ~= tonumber(ARGV[12]) then
+    redis.call('UNLINK', KEYS[9], KEYS[10])
+    redis.call('HSET', KEYS[1], 'seen_at', '0')
+  end
   if floor > event.floor then
-    redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6])
+    redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8])
     tell(KEYS[7], '^' .. whole(math.max(floor, event.next) - 1))
     event.next = math.min(math.max(event.next, floor), event['end'])
     promote(event, floor)
@@ -62,5 +70,5 @@ else
 end
 
 redis.call('HSET', KEYS[1], 'version', ARGV[3], 'rate', ARGV[5], 'max_active', ARGV[6], 'pass_ttl', ARGV[7],
-  'max_queue', ARGV[8], 'max_per_user', ARGV[9], 'state', ARGV[10], 'opens_at', ARGV[11])
+  'max_queue', ARGV[8], 'max_per_user', ARGV[9], 'state', ARGV[10], 'opens_at', ARGV[11], 'presence', ARGV[12])
 return { 0, event and numbers_left(event) or 0 }

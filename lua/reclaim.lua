@@ -1,4 +1,5 @@
--- reclaim: puts visitors back in line at the numbers that their tickets prove, where the store has lost the place.
+-- reclaim: puts visitors back in line at their own numbers: those who were parked, and those whose places the store has
+-- lost and their tickets prove.
 --
 -- A place was lost if its number was handed out by another store (it lies below lost_to, or this store has not come to
 -- it yet: then this one is older than the number, and gives up what numbers it has). Otherwise it was given up.
@@ -10,6 +11,9 @@
 --   4 passes
 --   5 active
 --   6 feed
+--   7 parked
+--   8 seen0
+--   9 seen1
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 run: that of the server, as the caller was told
@@ -21,7 +25,7 @@
 --   -1 the event is not known
 --   -2 a visitor without a number or a time
 
-local line, joins = KEYS[2], KEYS[3]
+local line, joins, parked, windows = KEYS[2], KEYS[3], KEYS[7], { KEYS[8], KEYS[9] }
 local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
 if #ARGV % 3 ~= 0 then return { BAD_ARGUMENTS } end
@@ -35,13 +39,21 @@ local function was_lost(number, joined, place, pass)
   if number < math.max(1, event.floor) or joined <= oldest then return false end
   if number >= event.next then abandon(KEYS[1], event, number + 1) end
   if number >= (event.lost_to or 0) then return false end
-  return redis.call('ZCOUNT', line, whole(number), whole(number)) == 0
+  local digits = whole(number)
+  return redis.call('ZCOUNT', line, digits, digits) + redis.call('ZCOUNT', parked, digits, digits) == 0
 end
 
 for i = 4, #ARGV, 3 do
   local visitor, number, joined = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local place = tonumber(redis.call('ZSCORE', line, visitor) or nil)
   local pass = read_pass(redis.call('HGET', KEYS[4], visitor))
+  local away = not place and tonumber(redis.call('ZSCORE', parked, visitor) or nil)
+  if away then
+    redis.call('ZREM', parked, visitor)
+    redis.call('ZADD', line, whole(away), visitor)
+    told[#told + 1], place = '+' .. whole(away) .. '-' .. whole(away), away
+    see_number(event, windows, away, now)
+  end
   if was_lost(number, joined, place, pass) then
     if place then told[#told + 1] = '-' .. whole(place) end
     redis.call('ZADD', line, whole(number), visitor)
@@ -50,6 +62,7 @@ for i = 4, #ARGV, 3 do
       redis.call('ZADD', joins, whole(number), whole(number) .. ':' .. whole(joined))
     end
     told[#told + 1], place = '+' .. whole(number) .. '-' .. whole(number), number
+    see_number(event, windows, number, now)
   end
   if place then
     local n = #reply

@@ -1,9 +1,8 @@
 -- release: lets the next visitors in, as many as there are tokens and free slots; nobody is taken out of the line
--- without being recorded as admitted in the same step.
+-- without being recorded as admitted, or as parked because they are away, in the same step.
 --
--- Before that it sweeps, a batch of each: passes that ran out lose their slots, passes that ended long ago are
--- forgotten, join marks that no place needs and places that are too old are dropped. Passes that ran out do not count,
--- swept or not. The bucket's arithmetic is that of src/domain/release.rs, in the same order.
+-- Passes that ran out do not count, swept or not. The bucket's arithmetic is that of src/domain/release.rs, in the same
+-- order.
 --
 -- KEYS
 --   1 event
@@ -13,88 +12,76 @@
 --   5 active
 --   6 ended
 --   7 feed
+--   8 parked
+--   9 seen0
+--   10 seen1
 -- ARGV
 --   1 now: microseconds, or "" for the store's clock
 --   2 run: that of the server, as the caller was told
---   3 batch: most to admit, and most to sweep of each kind
---   4 ended_ttl: microseconds for which an ended pass is remembered
---   5 place_ttl: microseconds for which a place is honoured
+--   3 batch: most to take out of the line
 -- REPLY
---   0, admitted, then state (1 lobby 2 open 3 paused 4 closed), waiting, active, admitted ever, left, version,
---   numbers left, at
+--   0, admitted, parked, then the counters as of counters
 -- ERRORS
 --   -1 the event is not known
 
-local line, joins, passes, active, ended = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local line, passes, active, ended, parked = KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[8]
 local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
-local now, batch, ended_ttl, place_ttl = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local now, batch = clock(ARGV[1]), tonumber(ARGV[3])
 
--- The passes keep their records as they are: one whose visitor is not among the active ones has run out.
-local expired = redis.call('ZRANGEBYSCORE', active, '-inf', whole(now), 'WITHSCORES', 'LIMIT', 0, batch)
-if #expired > 0 then
-  local over, visitors = {}, {}
-  for i = 1, #expired, 2 do
-    over[i], over[i + 1] = whole(expired[i + 1] + ended_ttl), expired[i]
-    visitors[#visitors + 1] = expired[i]
-  end
-  redis.call('ZADD', ended, unpack(over))
-  redis.call('ZREM', active, unpack(visitors))
-end
-
-local old = redis.call('ZRANGEBYSCORE', ended, '-inf', whole(now), 'LIMIT', 0, batch)
-if #old > 0 then
-  redis.call('HDEL', passes, unpack(old))
-  redis.call('ZREM', ended, unpack(old))
-end
-
--- The mark of the place at the front, and those before it, which nobody needs.
-local front = redis.call('ZRANGE', line, 0, 0, 'WITHSCORES')[2] or whole(event.next)
-local mark = redis.call('ZREVRANGEBYSCORE', joins, front, '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-local needless = mark and redis.call('ZRANGEBYSCORE', joins, '-inf', '(' .. mark, 'LIMIT', 0, batch) or {}
-put('ZREM', joins, needless)
-
-local gone_up_to
-local oldest = redis.call('ZRANGE', joins, 0, 1, 'WITHSCORES')
-if oldest[1] and tonumber(string.match(oldest[1], ':(.+)$')) + place_ttl < now then
-  local until_next = oldest[4] and '(' .. oldest[4] or '+inf'
-  local stale = redis.call('ZCOUNT', line, '-inf', until_next)
-  if stale > 0 then
-    local popped = redis.call('ZPOPMIN', line, math.min(stale, batch))
-    event.left, gone_up_to = event.left + #popped / 2, popped[#popped]
-    redis.call('HSET', KEYS[1], 'left', whole(event.left))
-  end
-end
-
-local admitted = 0
+-- Visitors who may be let in now, each a token.
+local tokens, step, spent_until = 0, 0, 0
 if event.rate > 0 and state_at(event, now) == 'open' and event.unsure ~= 1 and now >= (event.resume_at or 0) then
   local most = math.min(batch, redis.call('ZCARD', line))
   if event.max_active > 0 then
     local out = redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
     most = math.min(most, math.max(0, event.max_active - out))
   end
-  local step, spent_until = 60000000 / event.rate, event.spent_until
+  step, spent_until = 60000000 / event.rate, event.spent_until
   if spent_until > now + 2 * step then spent_until = now end
   spent_until = math.max(spent_until, now - math.max(event.rate / 60, 1) * step)
-  admitted = math.min(math.max(math.floor((now - spent_until) / step), 0), most)
-  spent_until = spent_until + admitted * step
-  event.admitted = event.admitted + admitted
-  redis.call('HSET', KEYS[1], 'spent_until', string.format('%.17g', spent_until), 'admitted', whole(event.admitted))
+  tokens = math.min(math.max(math.floor((now - spent_until) / step), 0), most)
 end
-if admitted > 0 then
-  local expires = whole(now + event.pass_ttl)
-  local records, out, visitors = {}, {}, {}
-  local rest = string.format(' a %.0f %s', now, expires)
-  local popped = redis.call('ZPOPMIN', line, admitted)
-  for i = 1, #popped, 2 do
-    records[i], records[i + 1] = popped[i], popped[i + 1] .. rest
-    out[i], out[i + 1] = expires, popped[i]
-    visitors[#visitors + 1] = popped[i]
+
+local expires = whole(now + event.pass_ttl)
+local rest = string.format(' a %.0f %s', now, expires)
+local records, out, visitors, absent = {}, {}, {}, {}
+local function admit(visitor, number)
+  records[#records + 1], records[#records + 2] = visitor, number .. rest
+  out[#out + 1], out[#out + 2] = expires, visitor
+  visitors[#visitors + 1] = visitor
+end
+
+local gone = 0
+if tokens > 0 and (event.presence or 0) == 0 then
+  local popped = redis.call('ZPOPMIN', line, tokens)
+  for i = 1, #popped, 2 do admit(popped[i], popped[i + 1]) end
+  gone = popped[#popped]
+elseif tokens > 0 then
+  local front, numbers = redis.call('ZRANGE', line, 0, batch - 1, 'WITHSCORES'), {}
+  for i = 2, #front, 2 do numbers[#numbers + 1] = tonumber(front[i]) end
+  local away, looked = who_is_away(event, { KEYS[9], KEYS[10] }, KEYS[3], numbers, now), 0
+  while looked < #numbers and #visitors < tokens do
+    local visitor, number = front[2 * looked + 1], front[2 * looked + 2]
+    looked = looked + 1
+    if away[numbers[looked]] then
+      absent[#absent + 1], absent[#absent + 2] = number, visitor
+    else
+      admit(visitor, number)
+    end
+    gone = number
   end
-  gone_up_to = popped[#popped]
-  redis.call('HSET', passes, unpack(records))
-  redis.call('ZADD', active, unpack(out))
-  if redis.call('EXISTS', ended) == 1 then redis.call('ZREM', ended, unpack(visitors)) end
+  redis.call('ZREMRANGEBYRANK', line, 0, looked - 1)
 end
-if gone_up_to then tell(KEYS[7], '^' .. gone_up_to) end
-return put_counters({ 0, admitted }, event, line, active, now)
+
+put('HSET', passes, records)
+put('ZADD', active, out)
+put('ZADD', parked, absent)
+if #visitors > 0 and redis.call('EXISTS', ended) == 1 then redis.call('ZREM', ended, unpack(visitors)) end
+if gone ~= 0 then tell(KEYS[7], '^' .. gone) end
+if step > 0 then
+  event.admitted = event.admitted + #visitors
+  redis.call('HSET', KEYS[1], 'spent_until', string.format('%.17g', spent_until + #visitors * step), 'admitted',
+    whole(event.admitted))
+end
+return put_counters({ 0, #visitors, #absent / 2 }, event, line, parked, active, now)

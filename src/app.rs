@@ -28,6 +28,7 @@ use crate::ledger::postgres::{PostgresLedger, PostgresSettings};
 use crate::ledger::sqlite::{SqliteLedger, SqliteSettings};
 use crate::metrics::Metrics;
 use crate::pass::{KeyError, Keys};
+use crate::presence::Presence;
 use crate::push::Streams;
 use crate::queue::Queue;
 use crate::release::Releaser;
@@ -36,6 +37,8 @@ use crate::release::Releaser;
 const CATALOGUE_EVERY: Duration = Duration::from_millis(250);
 /// How often the lines are followed: positions from memory are older than that only when a store is slow.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether somebody waits to hear who was seen.
+const PRESENCE_EVERY: Duration = Duration::from_millis(250);
 /// How often reservations are swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often callers who have been quiet are forgotten by the rate limits.
@@ -203,6 +206,11 @@ impl Application {
                 follower.tick().await;
                 streams.tick().await;
             }
+        });
+        let presence = Arc::new(Presence::new(Arc::clone(&stores.engine), Arc::clone(&catalogue), Arc::clone(&clock)));
+        every(&mut loops, PRESENCE_EVERY, closed.clone(), time(), move |_| {
+            let presence = Arc::clone(&presence);
+            async move { presence.tick().await }
         });
         every(&mut loops, SWEEP_EVERY, closed.clone(), time(), move |now| {
             let sweeper = Arc::clone(&sweeper);

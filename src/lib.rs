@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod line;
 pub mod metrics;
 pub mod pass;
+pub mod presence;
 pub mod push;
 pub mod queue;
 pub mod release;

@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::domain::Timestamp;
-use crate::domain::present::{Change, Present};
+use crate::domain::present::{Change, Present, Seen};
 use crate::domain::wait::{Outflow, Totals};
 use crate::engine::{Counters, Cursor, Followed};
 
@@ -27,6 +27,8 @@ pub struct Line {
     released_at: AtomicI64,
     /// Somebody joined through this instance since a release was last due.
     stirred: AtomicBool,
+    /// Microseconds until which it was told who was seen.
+    told_at: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -60,24 +62,46 @@ impl Line {
             version: AtomicU64::new(0),
             released_at: AtomicI64::new(0),
             stirred: AtomicBool::new(false),
+            told_at: AtomicI64::new(now.micros()),
         }
     }
 
-    /// Where a number stands, if the line is known and was heard of within [`FRESH`].
+    /// Where a number stands whose holder was seen now, if the line is known and was heard of within [`FRESH`].
     pub fn look(&self, number: u64, now: Timestamp) -> Option<Look> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let (counters, outflow) = known.flow.filter(|_| known.is_fresh(now))?;
-        Some(Look {
-            position: known.present.position(number),
-            waiting: known.present.len(),
-            flow: (outflow, counters.at),
-        })
+        Some(Look { position: known.present.visit(number), waiting: known.present.len(), flow: (outflow, counters.at) })
     }
 
     /// Many looks at one moment; `None` where [`Line::look`] gives none.
     pub fn survey<T>(&self, now: Timestamp, look: impl FnOnce(&Present) -> T) -> Option<T> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.is_fresh(now).then(|| look(&known.present))
+    }
+
+    /// The holder of a number was seen, though the store answered.
+    pub fn see(&self, number: u64) {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).present.visit(number);
+    }
+
+    /// The numbers whose holders were seen since the last call.
+    pub fn take_seen(&self) -> Vec<Seen> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).present.take_seen()
+    }
+
+    /// Gives back what could not be told.
+    pub fn see_again(&self, seen: &[Seen]) {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).present.see_again(seen);
+    }
+
+    /// Until when it was told who was seen.
+    pub fn told_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.told_at.load(Ordering::Relaxed))
+    }
+
+    /// It was told who was seen until `now`.
+    pub fn told(&self, now: Timestamp) {
+        self.told_at.store(now.micros(), Ordering::Relaxed);
     }
 
     /// The live numbers; `None` before the first were heard.
@@ -216,6 +240,7 @@ mod tests {
             active: 0,
             admitted: 0,
             left: 0,
+            parked: 0,
             version: 1,
             numbers_left,
             at: now,

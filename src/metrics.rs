@@ -25,6 +25,8 @@ pub struct Metrics {
     pub left: IntCounter,
     /// Visitors let in by this instance.
     pub admitted: IntCounter,
+    /// Visitors passed over by this instance because they were away.
+    pub parked: IntCounter,
     /// Releases that failed because a store did not answer.
     pub release_failures: IntCounter,
     /// Reservations written to the ledger.
@@ -75,6 +77,11 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ("usher_joined_total", "counter", "New places given out by this instance"),
     ("usher_left_total", "counter", "Visitors who left the line through this instance"),
     ("usher_admitted_total", "counter", "Visitors let in by this instance"),
+    (
+        "usher_parked_total",
+        "counter",
+        "Visitors passed over by this instance because they were away when their turn came",
+    ),
     ("usher_release_failures_total", "counter", "Releases that failed because a store did not answer"),
     ("usher_reserved_total", "counter", "Reservations written to the ledger by this instance"),
     ("usher_refused_total", "counter", "Reservations turned away, by error code"),
@@ -131,6 +138,7 @@ impl Metrics {
             joined: counter("usher_joined_total")?,
             left: counter("usher_left_total")?,
             admitted: counter("usher_admitted_total")?,
+            parked: counter("usher_parked_total")?,
             release_failures: counter("usher_release_failures_total")?,
             reserved: counter("usher_reserved_total")?,
             refused: counters("usher_refused_total", &["code"])?,

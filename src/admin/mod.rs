@@ -31,6 +31,8 @@ pub struct LiveNumbers {
     pub admitted_total: u64,
     /// Visitors who left the line.
     pub left_total: u64,
+    /// Visitors who were away when their turn came, and are out of line until they are back.
+    pub parked: u64,
     /// The admission rate that was observed.
     pub observed_admit_per_minute: u64,
 }
@@ -281,6 +283,7 @@ fn live_numbers(counters: Counters, live: &LiveEvent) -> LiveNumbers {
         active: counters.active,
         admitted_total: counters.admitted,
         left_total: counters.left,
+        parked: counters.parked,
         observed_admit_per_minute: live.line.latest().map_or(0, |(_, outflow)| outflow.admitted_per_minute()),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::domain::wait::{Outflow, Totals};
+use crate::domain::wait::{Outflow, Totals, poll_after_seconds};
 use crate::domain::{Code, Event, EventId, Problem, QueueState, Timestamp, ZoneKey};
 use crate::engine::{Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
 use crate::ledger::{Ledger, LedgerError};
@@ -41,6 +41,12 @@ impl LiveEvent {
         }
         let (outflow, seen) = flow.unwrap_or_else(|| (Outflow::starting(now, Totals::default()), now));
         outflow.wait_seconds(position, policy.rate_per_second(), seen.max(now))
+    }
+
+    /// When a client should ask again. Where presence is asked for, often enough to be seen in every window.
+    pub fn poll_after_seconds(&self, wait: Option<u64>) -> u64 {
+        let most = self.event.spec.queue.presence_window().map_or(u64::MAX, |window| window.as_secs() / 2);
+        poll_after_seconds(wait).min(most.max(1))
     }
 }
 

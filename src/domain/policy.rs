@@ -1,5 +1,7 @@
 //! What an operator sets for an event's queue, and what follows from it at a given time.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::time::Timestamp;
@@ -60,6 +62,8 @@ pub struct QueuePolicy {
     pub message: Option<String>,
     /// Whether a reservation needs a pass.
     pub queue_required: bool,
+    /// Seconds after which a visitor who was not seen is passed over until they are back, 5 to 86,400; 0 = everybody is let in.
+    pub presence_seconds: u32,
 }
 
 impl Default for QueuePolicy {
@@ -75,10 +79,13 @@ impl Default for QueuePolicy {
             opens_at: None,
             message: None,
             queue_required: true,
+            presence_seconds: 0,
         }
     }
 }
 
+/// The least `presence_seconds` but none: a visitor needs the time for a few polls.
+pub const LEAST_PRESENCE_SECONDS: u32 = 5;
 /// The longest `message`, in characters.
 pub const MAX_MESSAGE_CHARS: usize = 500;
 
@@ -101,6 +108,10 @@ impl QueuePolicy {
                 return Err(format!("queue.{field} must be from {least} to {most}, not {value}"));
             }
         }
+        if (1..LEAST_PRESENCE_SECONDS).contains(&self.presence_seconds) || self.presence_seconds > 86_400 {
+            let (least, is) = (LEAST_PRESENCE_SECONDS, self.presence_seconds);
+            return Err(format!("queue.presence_seconds must be 0, or from {least} to 86400, not {is}"));
+        }
         match &self.message {
             Some(text) if text.chars().count() > MAX_MESSAGE_CHARS => {
                 Err(format!("queue.message must be at most {MAX_MESSAGE_CHARS} characters"))
@@ -116,6 +127,12 @@ impl QueuePolicy {
             (QueueState::Lobby, Some(_)) => QueueState::Open,
             (state, _) => state,
         }
+    }
+
+    /// Half of [`QueuePolicy::presence_seconds`]: who was seen is kept by windows of that length, the present one and the last,
+    /// so that nobody counts as seen for longer than that setting. `None` when everybody is let in.
+    pub fn presence_window(&self) -> Option<Duration> {
+        (self.presence_seconds > 0).then(|| Duration::from_millis(u64::from(self.presence_seconds) * 500))
     }
 
     /// Visitors let in a second.
@@ -160,6 +177,9 @@ pub struct PolicyPatch {
     /// See [`QueuePolicy::queue_required`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_required: Option<bool>,
+    /// See [`QueuePolicy::presence_seconds`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub presence_seconds: Option<u32>,
 }
 
 /// Tells a field that is null from one that was left out.
@@ -184,6 +204,7 @@ impl PolicyPatch {
             opens_at: self.opens_at.unwrap_or(to.opens_at),
             message: self.message.clone().unwrap_or_else(|| to.message.clone()),
             queue_required: self.queue_required.unwrap_or(to.queue_required),
+            presence_seconds: self.presence_seconds.unwrap_or(to.presence_seconds),
         };
         policy.check()?;
         Ok(policy)
@@ -215,6 +236,10 @@ mod tests {
         assert_eq!(after, QueuePolicy { admit_per_minute: 0, message: None, ..before.clone() });
         let patch = PolicyPatch { pass_ttl_seconds: Some(0), ..PolicyPatch::default() };
         assert!(patch.apply(&before).expect_err("out of range").contains("pass_ttl_seconds"));
+        for (presence, legal) in [(0, true), (1, false), (4, false), (5, true), (86_400, true), (86_401, false)] {
+            let patch = PolicyPatch { presence_seconds: Some(presence), ..PolicyPatch::default() };
+            assert_eq!(patch.apply(&before).is_ok(), legal, "{presence}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! are present, whatever gaps there are between them. A change costs one addition for each block behind it.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Numbers in one block.
 pub const BITS: u64 = WORD * WORDS as u64;
@@ -37,15 +38,18 @@ impl Change {
     }
 }
 
-/// The numbers that are present.
-#[derive(Debug, Clone, Default)]
+/// Numbers of one block whose holders were seen: the block's index, and a bit for each number.
+pub type Seen = (u64, [u64; WORDS]);
+
+/// The numbers that are present, and whose holders were seen since that was last asked.
+#[derive(Debug, Default)]
 pub struct Present {
     /// Ordered by index; none is empty.
     blocks: Vec<Block>,
     highest: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Block {
     /// The block holds the numbers from `index * BITS` on.
     index: u64,
@@ -54,6 +58,8 @@ struct Block {
     /// Numbers present in this one.
     count: u32,
     words: Box<[u64; WORDS]>,
+    /// A bit for each number whose holder was seen, present or not.
+    seen: Box<[AtomicU64; WORDS]>,
 }
 
 impl Block {
@@ -65,6 +71,14 @@ impl Block {
     fn has(&self, number: u64) -> bool {
         let (word, bit) = Self::at(number);
         self.words[word] & bit != 0
+    }
+
+    /// Notes that the holder of a number was seen. Most of the time that is known already, and costs no write.
+    fn see(&self, number: u64) {
+        let (word, bit) = Self::at(number);
+        if self.seen[word].load(Ordering::Relaxed) & bit == 0 {
+            self.seen[word].fetch_or(bit, Ordering::Relaxed);
+        }
     }
 
     /// Numbers of this block up to `number`, itself included.
@@ -95,6 +109,36 @@ impl Present {
     pub fn position(&self, number: u64) -> Option<u64> {
         let block = &self.blocks[self.find(number).ok()?];
         block.has(number).then(|| block.before + block.up_to(number))
+    }
+
+    /// The position of a number, from 1, whose holder was seen now; `None` when it is not present.
+    pub fn visit(&self, number: u64) -> Option<u64> {
+        let block = &self.blocks[self.find(number).ok()?];
+        block.has(number).then(|| {
+            block.see(number);
+            block.before + block.up_to(number)
+        })
+    }
+
+    /// The numbers whose holders were seen since the last call.
+    pub fn take_seen(&self) -> Vec<Seen> {
+        let taken = self.blocks.iter().map(|block| {
+            let take =
+                |word: &AtomicU64| if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) };
+            (block.index, std::array::from_fn(|at| take(&block.seen[at])))
+        });
+        taken.filter(|(_, words)| words.iter().any(|word| *word != 0)).collect()
+    }
+
+    /// Gives back what [`Present::take_seen`] took and could not be told.
+    pub fn see_again(&self, seen: &[Seen]) {
+        for (index, words) in seen {
+            if let Ok(at) = self.blocks.binary_search_by_key(index, |block| block.index) {
+                for (word, bits) in self.blocks[at].seen.iter().zip(words) {
+                    word.fetch_or(*bits, Ordering::Relaxed);
+                }
+            }
+        }
     }
 
     /// The lowest number that is present.
@@ -168,7 +212,8 @@ impl Present {
 
     fn insert_in_block(&mut self, first: u64, last: u64) {
         let at = self.find(first).unwrap_or_else(|at| {
-            let block = Block { index: first / BITS, before: 0, count: 0, words: Box::new([0; WORDS]) };
+            let (words, seen) = (Box::new([0; WORDS]), Box::new([const { AtomicU64::new(0) }; WORDS]));
+            let block = Block { index: first / BITS, before: 0, count: 0, words, seen };
             self.blocks.insert(at, block);
             at
         });

@@ -9,7 +9,7 @@
 //! v ← v + n·T                  spend them
 //! ```
 //!
-//! `lua/release.lua` and `lua/policy.lua` do the same arithmetic in the same order on the same doubles, so both engines
+//! `lua/release.lua` and `lua/put_rules.lua` do the same arithmetic in the same order on the same doubles, so both engines
 //! give equal answers. A change of the rate touches only the future: [`Bucket::rerate`] carries the tokens over.
 
 use super::time::Timestamp;
@@ -40,6 +40,11 @@ impl Bucket {
     /// An empty bucket: the first token comes one interval after `now`.
     pub fn empty(now: Timestamp) -> Self {
         Self { spent_until: micros(now) }
+    }
+
+    /// How many tokens there are, up to `most`.
+    pub fn tokens(&self, admit_per_minute: u32, now: Timestamp, most: u32) -> u32 {
+        Self { ..*self }.take(admit_per_minute, now, most)
     }
 
     /// Takes up to `most` tokens and says how many there were.

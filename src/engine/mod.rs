@@ -34,6 +34,13 @@
 //! everybody, and takes all numbers below that block for lost. Such a first block begins the recovery, for which nobody is
 //! let in. A place that the visitor has already, or a pass of that place, stands; so does another visitor's place.
 //!
+//! # Presence
+//! Where the rules ask for it, a visitor who was not seen for `presence_seconds` is not let in. The instances note who polls, a bit for
+//! each number, and tell it now and then ([`Engine::see`]); the engine keeps two windows of half that time. When the turn comes of
+//! somebody who is in neither window, and did not join within that time, they are parked: out of the line, so that they hold up nobody, with their number kept.
+//! The next poll or join reclaims the place, which is then at the front. Where nobody told who was seen for the length of a window, nobody is
+//! known to be away, and not before that time has gone by in full since it was told again: a service that was cut off parks nobody.
+//!
 //! # Tallies
 //! The ledger counts each zone's seats itself and numbers every change of the count. The engine only ever replaces a tally
 //! by one with a higher version, so answers may arrive in any order or twice, a rebuild can run while sales go on, and a
@@ -61,7 +68,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::present::Change;
+use crate::domain::present::{Change, Seen};
 use crate::domain::{BookingId, EventId, QueuePolicy, QueueState, Timestamp, VisitorId, ZoneKey};
 
 mod batched;
@@ -78,6 +85,8 @@ pub const ENDED_TTL: Duration = Duration::from_hours(1);
 pub const HOLD_TTL: Duration = Duration::from_secs(30);
 /// Most visitors let in by one call of [`Engine::release`]: keeps one call under a millisecond on Redis.
 pub const RELEASE_BATCH: u32 = 100;
+/// Most blocks in one call of [`Engine::see`].
+pub const SEEN_BATCH: usize = 16;
 /// Most items in one batch of any other call.
 pub const MAX_BATCH: usize = 512;
 /// Steps that a feed keeps, about: whoever falls further behind begins anew.
@@ -137,6 +146,15 @@ pub struct Place {
     pub joined_at: Timestamp,
 }
 
+/// The place of a visitor who was away when their turn came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Away {
+    /// The visitor's number.
+    pub number: u64,
+    /// When the visitor joined, to the second.
+    pub joined_at: Timestamp,
+}
+
 /// An admission: the facts from which the pass is minted, equal at every call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
@@ -161,6 +179,8 @@ pub enum Joined {
     Full,
     /// The queue is closed.
     Closed,
+    /// The visitor was away when their turn came: [`Engine::reclaim`] puts them back in line.
+    Parked(Away),
     /// No number is left in the block: the ledger has to grant more. Try again.
     NoNumbers,
 }
@@ -176,6 +196,8 @@ pub enum Standing {
     Used(Admission),
     /// The pass ran out.
     Expired(Admission),
+    /// Away when their turn came: [`Engine::reclaim`] puts them back in line.
+    Parked(Away),
     /// Not here: never joined, left, gave the pass back, or too long ago.
     Absent,
 }
@@ -226,6 +248,8 @@ pub struct Counters {
     pub left: u64,
     /// The version of the rules in force.
     pub version: i64,
+    /// Visitors who were away when their turn came, and are not in line until they are back.
+    pub parked: u64,
     /// Numbers left to hand out.
     pub numbers_left: NumbersLeft,
     /// The clock that these were read by.
@@ -235,8 +259,10 @@ pub struct Counters {
 /// What one release did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released {
-    /// Visitors let in by this call, at most [`RELEASE_BATCH`].
+    /// Visitors let in by this call.
     pub admitted: u32,
+    /// Visitors parked by this call because they were away; [`RELEASE_BATCH`] at most with those let in.
+    pub parked: u32,
     /// The event afterwards.
     pub counters: Counters,
 }
@@ -405,14 +431,20 @@ pub trait Engine: Send + Sync {
     /// Says where each visitor stands.
     async fn locate(&self, event: &EventId, visitors: &[VisitorId], now: Timestamp) -> Result<Vec<Standing>>;
 
-    /// Puts visitors back in line at their own numbers where the store lost their places, and says where each stands. See *Recovery*.
+    /// Puts visitors back in line at their own numbers, those who were parked and those whose places the store lost, and says
+    /// where each stands. See *Recovery* and *Presence*.
     async fn reclaim(&self, event: &EventId, places: &[Reclaim], now: Timestamp) -> Result<Vec<Standing>>;
+
+    /// Tells which holders of numbers were seen in the time that `lasted` until now. See *Presence*. Does nothing where the rules
+    /// ask for no presence. At most [`SEEN_BATCH`] blocks a call.
+    async fn see(&self, event: &EventId, seen: &[Seen], lasted: Duration, now: Timestamp) -> Result<()>;
 
     /// Takes visitors out of the line, or takes their passes back.
     async fn leave(&self, event: &EventId, leaving: &[Leaving], now: Timestamp) -> Result<Vec<Left>>;
 
     /// Drops passes that ran out and places older than [`PLACE_TTL`] (a bounded number of each a call), then admits
-    /// `min(tokens, max_active − active, RELEASE_BATCH)` visitors from the front, each recorded as admitted in the same step.
+    /// `min(tokens, max_active − active, RELEASE_BATCH)` visitors from the front, each recorded as admitted in the same step. Who is
+    /// away when their turn comes is parked.
     async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released>;
 
     /// What changed in the line since `cursor`, a bounded number of steps a call; with `None` where the feed stands. Changes nothing.

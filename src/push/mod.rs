@@ -132,7 +132,7 @@ impl Streams {
             let Some(table) = rooms.events.get_mut(event) else { return Vec::new() };
             let looked = live.line.survey(time, |present| {
                 table.each(|at, slot| {
-                    if let Some(position) = present.position(slot.number) {
+                    if let Some(position) = present.visit(slot.number) {
                         return slot.is_due(position, pace, now);
                     }
                     if slot.may_look(slot.number <= present.highest(), now) {

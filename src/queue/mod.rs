@@ -5,7 +5,6 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 
 use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
-use crate::domain::wait::poll_after_seconds;
 use crate::domain::{Clock, Code, EventId, Problem, QueueState, Timestamp, VisitorId};
 use crate::engine::{self, Admission, Batched, Engine, EngineError, Joined, Leaving, Left, PLACE_TTL, Place, Reclaim};
 use crate::metrics::Metrics;
@@ -45,6 +44,12 @@ pub struct Held {
 impl Held {
     fn reclaim(self, visitor: &VisitorId) -> Reclaim {
         Reclaim { visitor: visitor.clone(), number: self.number, joined_at: self.expires_at.minus(PLACE_TTL) }
+    }
+}
+
+impl From<engine::Away> for Held {
+    fn from(away: engine::Away) -> Self {
+        Self { number: away.number, expires_at: away.joined_at.plus(PLACE_TTL) }
     }
 }
 
@@ -95,6 +100,13 @@ impl Queue {
             }
             Joined::Already(place) => Ok(Join::Again(self.place_view(live, visitor, place, waiting))),
             Joined::Admitted(admission) => Ok(Join::Again(self.pass_view(live, visitor, admission, waiting)?)),
+            // The turn came while they were away: they are at the front now.
+            Joined::Parked(away) => match self.reclaim(live, visitor, Held::from(away)).await? {
+                (engine::Standing::Waiting(place), waiting) => {
+                    Ok(Join::Again(self.place_view(live, visitor, place, waiting)))
+                }
+                _ => Err(Problem::unavailable("the place was gone when it was asked for")),
+            },
             Joined::Full => Err(Problem::new(Code::QueueFull, "The line is at its limit; try again later.")),
             Joined::Closed => Err(Problem::new(Code::QueueNotOpen, "This queue takes no new visitors.")),
             Joined::NoNumbers => Err(Problem::overloaded("The line")),
@@ -153,10 +165,16 @@ impl Queue {
         self.metrics.from_store.inc();
         let (mut standing, mut waiting) = self.locate(live, visitor).await?;
         let held = held.or_else(|| self.numbers.get(&(live.event.id.clone(), visitor.clone())));
-        if let (engine::Standing::Absent, Some(held)) = (standing, held) {
+        let lost = match standing {
+            engine::Standing::Absent => held,
+            engine::Standing::Parked(away) => Some(Held::from(away)),
+            _ => None,
+        };
+        if let Some(held) = lost {
             (standing, waiting) = self.reclaim(live, visitor, held).await?;
         }
         if let engine::Standing::Waiting(place) = standing {
+            live.line.see(place.number);
             let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
             self.numbers.insert((live.event.id.clone(), visitor.clone()), held);
         }
@@ -168,7 +186,7 @@ impl Queue {
         let now = self.clock.now();
         let look = live.line.look(held.number, now)?;
         let wait = live.wait_seconds(look.position?, Some(look.flow), now);
-        Some(place_in_line(&live.event.id, look.position?, look.waiting, wait, held.expires_at))
+        Some(place_in_line(live, look.position?, look.waiting, wait, held.expires_at))
     }
 
     /// Where a visitor stands, as the store says, and how many wait.
@@ -242,7 +260,11 @@ impl Queue {
         Ok(match standing {
             engine::Standing::Waiting(place) => {
                 let wait = self.wait(live, place.position);
-                place_in_line(event, place.position, waiting, wait, place.joined_at.plus(PLACE_TTL))
+                place_in_line(live, place.position, waiting, wait, place.joined_at.plus(PLACE_TTL))
+            }
+            // Back in line by the next poll, and then at the front.
+            engine::Standing::Parked(away) => {
+                place_in_line(live, 1, waiting, self.wait(live, 1), away.joined_at.plus(PLACE_TTL))
             }
             engine::Standing::Admitted(admission) => {
                 view(Standing::Admitted, admission, Some(self.pass(event, visitor, admission)?))
@@ -327,7 +349,7 @@ impl Queue {
             token: self.ticket(&live.event.id, visitor, place.number, place.joined_at),
             joined_at: place.joined_at,
             expires_at: place.joined_at.plus(PLACE_TTL),
-            poll_after_seconds: poll_after_seconds(wait),
+            poll_after_seconds: live.poll_after_seconds(wait),
             queue_pass: None,
             queue_pass_expires_at: None,
         }
@@ -363,21 +385,21 @@ impl Queue {
 }
 
 fn place_in_line(
-    event: &EventId,
+    live: &LiveEvent,
     position: u64,
     waiting: u64,
     wait: Option<u64>,
     expires_at: Timestamp,
 ) -> PositionView {
     PositionView {
-        event_id: event.clone(),
+        event_id: live.event.id.clone(),
         state: Standing::Waiting,
         position,
         total_in_queue: waiting,
         estimated_wait_seconds: wait,
         is_ready: false,
         expires_at,
-        poll_after_seconds: poll_after_seconds(wait),
+        poll_after_seconds: live.poll_after_seconds(wait),
         queue_pass: None,
         queue_pass_expires_at: None,
     }

@@ -58,9 +58,10 @@ impl Releaser {
                 return self.catalogue.restore(id, now).await;
             }
             self.metrics.admitted.inc_by(released.admitted.into());
+            self.metrics.parked.inc_by(released.parked.into());
             live.line.released(released.counters, now);
             self.catalogue.top_up_numbers(id, released.counters.numbers_left, now).await?;
-            if released.admitted < RELEASE_BATCH {
+            if released.admitted + released.parked < RELEASE_BATCH {
                 break;
             }
         }

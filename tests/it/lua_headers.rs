@@ -106,12 +106,13 @@ fn check(script: &Script) {
 
 /// Every key of a call is `KEYS[n]` or a name that stands for one: a local taken from KEYS, or the parameter of a helper.
 fn no_key_is_made_up(name: &str, body: &str) {
-    let mut known = BTreeSet::from(["key", "joins", "line", "active", "feed"].map(String::from)); // parameters of the libs and of helpers
+    let mut known = BTreeSet::from(["key", "joins", "line", "parked", "active", "feed"].map(String::from)); // parameters of the libs and of helpers
     if name != "lib" {
         known.remove("line");
         known.remove("feed");
         known.remove("joins");
         known.remove("active");
+        known.remove("parked");
     }
     for line in body.lines() {
         let Some((left, right)) = line.trim().strip_prefix("local ").and_then(|rest| rest.split_once(" = ")) else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::feed::Feed;
 use crate::domain::VisitorId;
 use crate::domain::present::{Change, Present};
-use crate::engine::{SNAPSHOT_PAGE, SnapshotPage};
+use crate::engine::{RELEASE_BATCH, SNAPSHOT_PAGE, SnapshotPage};
 
 /// The visitors who wait. Every visitor is in all three; every change is told.
 #[derive(Debug)]
@@ -81,6 +81,22 @@ impl Line {
             self.feed.tell(Change::GoneUpTo(*last));
         }
         popped
+    }
+
+    /// Takes visitors out of the front until `present` of them are not away, looking at no more than [`RELEASE_BATCH`]; says of
+    /// each whether they are, and how many are not. Whoever comes behind the last of those is left where they are.
+    pub fn front_until(&mut self, present: u32, is_away: impl Fn(u64) -> bool) -> (Vec<(u64, VisitorId, bool)>, u32) {
+        let (mut away, mut found) = (Vec::new(), 0);
+        for &number in self.visitors.keys().take(RELEASE_BATCH as usize) {
+            if found == present {
+                break;
+            }
+            away.push(is_away(number));
+            found += u32::from(!away.last().is_some_and(|away| *away));
+        }
+        let most = u32::try_from(away.len()).unwrap_or(RELEASE_BATCH);
+        let out = self.pop(most, u64::MAX).into_iter().zip(away);
+        (out.map(|((number, visitor), away)| (number, visitor, away)).collect(), found)
     }
 
     /// Sends everybody away, because every number up to this one is void, and those who are beyond it.

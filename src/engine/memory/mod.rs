@@ -11,6 +11,7 @@ use super::{
     Claim, Claimed, Counters, Cursor, Engine, EngineError, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
     NumberBlock, NumbersLeft, Reclaim, Released, Result, SnapshotPage, Standing, StockChange, ZoneStock,
 };
+use crate::domain::present::Seen;
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
 mod feed;
@@ -18,6 +19,7 @@ mod line;
 mod marks;
 mod numbers;
 mod passes;
+mod presence;
 mod state;
 mod stock;
 
@@ -86,6 +88,10 @@ impl Engine for MemoryEngine {
 
     async fn reclaim(&self, event: &EventId, places: &[Reclaim], now: Timestamp) -> Result<Vec<Standing>> {
         self.on(event, |state| places.iter().map(|place| state.reclaim(place, now)).collect())
+    }
+
+    async fn see(&self, event: &EventId, seen: &[Seen], lasted: Duration, now: Timestamp) -> Result<()> {
+        self.on(event, |state| state.see(seen, lasted, now))
     }
 
     async fn leave(&self, event: &EventId, leaving: &[Leaving], now: Timestamp) -> Result<Vec<Left>> {

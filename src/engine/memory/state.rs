@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::domain::present::Seen;
 use crate::domain::release::Bucket;
 use crate::domain::{QueueState, Timestamp, VisitorId};
 use crate::engine::{
-    Admission, Claim, Claimed, ClaimedPass, Counters, Cursor, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
-    NumberBlock, NumbersLeft, PLACE_TTL, Place, RELEASE_BATCH, Reclaim, Released, SnapshotPage, Standing, StockChange,
+    Admission, Away, Claim, Claimed, ClaimedPass, Counters, Cursor, EventRules, Followed, Joined, Leaving, LedgerNews,
+    Left, NumberBlock, NumbersLeft, PLACE_TTL, Place, RELEASE_BATCH, Reclaim, Released, SnapshotPage, Standing,
+    StockChange,
 };
 
 use super::feed::Feed;
@@ -14,6 +16,7 @@ use super::line::Line;
 use super::marks::Marks;
 use super::numbers::Numbers;
 use super::passes::{Pass, PassState, Passes};
+use super::presence::{Parked, Presence};
 use super::stock::{Before, Stock};
 
 /// All that the engine keeps of an event.
@@ -32,6 +35,8 @@ pub struct EventState {
     lost_to: u64,
     /// Nobody is let in before.
     resume_at: Timestamp,
+    presence: Presence,
+    parked: Parked,
     /// The numbers to hand out.
     pub numbers: Numbers,
     /// The fast inventory.
@@ -54,6 +59,8 @@ impl EventState {
             unsure: true,
             lost_to: 0,
             resume_at: Timestamp::default(),
+            presence: Presence::default(),
+            parked: Parked::default(),
             numbers: Numbers::default(),
             stock: Stock::default(),
         }
@@ -75,6 +82,9 @@ impl EventState {
             return;
         }
         self.bucket.rerate(self.rules.policy.admit_per_minute, rules.policy.admit_per_minute, now);
+        if self.rules.policy.presence_seconds != rules.policy.presence_seconds {
+            self.presence.forget();
+        }
         let floor = self.floor();
         self.rules = EventRules { number_floor: floor.max(rules.number_floor), ..rules.clone() };
         if self.floor() > floor {
@@ -82,6 +92,7 @@ impl EventState {
             self.line.clear(self.floor() - 1);
             self.marks = Marks::default();
             self.passes = Passes::default();
+            self.parked = Parked::default();
         }
     }
 
@@ -96,10 +107,15 @@ impl EventState {
 
     /// See [`crate::engine::Engine::reclaim`].
     pub fn reclaim(&mut self, proof: &Reclaim, now: Timestamp) -> Standing {
+        if let Some(number) = self.parked.remove(&proof.visitor) {
+            self.line.push(number, proof.visitor.clone());
+            self.presence.see(&self.rules.policy, number, now);
+        }
         if self.was_lost(proof, now) {
             self.line.remove(&proof.visitor);
             self.line.push(proof.number, proof.visitor.clone());
             self.marks.note_earlier(proof.number, proof.joined_at);
+            self.presence.see(&self.rules.policy, proof.number, now);
         }
         self.locate(&proof.visitor, now)
     }
@@ -115,9 +131,10 @@ impl EventState {
         }
         if number >= self.numbers.next() {
             self.numbers.abandon(number + 1);
+            self.presence.distrust();
             (self.unsure, self.lost_to) = (true, self.numbers.next());
         }
-        number < self.lost_to && !self.line.has(number)
+        number < self.lost_to && !self.line.has(number) && !self.parked.has(number)
     }
 
     /// See [`crate::engine::Engine::join`].
@@ -128,11 +145,14 @@ impl EventState {
         if let Some(pass) = self.passes.get(visitor).filter(|pass| pass.is_good(now)) {
             return Joined::Admitted(pass.admission);
         }
+        if let Some(away) = self.away(visitor) {
+            return Joined::Parked(away);
+        }
         let policy = &self.rules.policy;
         if policy.state_at(now) == QueueState::Closed {
             return Joined::Closed;
         }
-        if policy.max_queue > 0 && self.line.len() as u64 >= u64::from(policy.max_queue) {
+        if policy.max_queue > 0 && (self.line.len() + self.parked.len()) as u64 >= u64::from(policy.max_queue) {
             return Joined::Full;
         }
         let Some(number) = self.numbers.take() else { return Joined::NoNumbers };
@@ -145,8 +165,14 @@ impl EventState {
     pub fn locate(&self, visitor: &VisitorId, now: Timestamp) -> Standing {
         match self.place(visitor) {
             Some(place) => Standing::Waiting(place),
+            None if let Some(away) = self.away(visitor) => Standing::Parked(away),
             None => self.passes.get(visitor).map_or(Standing::Absent, |pass| pass.standing(now)),
         }
+    }
+
+    fn away(&self, visitor: &VisitorId) -> Option<Away> {
+        let number = self.parked.number(visitor)?;
+        Some(Away { number, joined_at: self.marks.joined_at(number) })
     }
 
     fn place(&self, visitor: &VisitorId) -> Option<Place> {
@@ -160,6 +186,11 @@ impl EventState {
         let visitor = &leaving.visitor;
         if self.line.number(visitor) == Some(leaving.number) {
             self.line.remove(visitor);
+            self.left += 1;
+            return Left::Line;
+        }
+        if self.parked.number(visitor) == Some(leaving.number) {
+            self.parked.remove(visitor);
             self.left += 1;
             return Left::Line;
         }
@@ -181,33 +212,47 @@ impl EventState {
         self.passes.sweep(now);
         self.drop_old_places(now);
         let policy = &self.rules.policy;
-        let mut admitted = 0;
+        let (mut admitted, mut parked) = (0, 0);
         if policy.state_at(now) == QueueState::Open && !self.unsure && now >= self.resume_at {
             let most = (RELEASE_BATCH as usize).min(self.line.len()).min(match policy.max_active as usize {
                 0 => usize::MAX,
                 cap => cap.saturating_sub(self.passes.active(now)),
             });
             let most = u32::try_from(most).unwrap_or(RELEASE_BATCH);
-            let expires_at = now.plus(std::time::Duration::from_secs(policy.pass_ttl_seconds.into()));
-            let tokens = self.bucket.take(policy.admit_per_minute, now, most);
-            for (number, visitor) in self.line.pop(tokens, u64::MAX) {
-                let admission = Admission { number, admitted_at: now, expires_at };
-                self.passes.put(visitor, Pass { admission, state: PassState::Active });
-                admitted += 1;
+            let expires_at = now.plus(Duration::from_secs(policy.pass_ttl_seconds.into()));
+            let tokens = self.bucket.tokens(policy.admit_per_minute, now, most);
+            let is_away = |number| self.presence.is_away(policy, number, self.marks.joined_at(number), now);
+            let (out, present) = self.line.front_until(tokens, is_away);
+            admitted = self.bucket.take(policy.admit_per_minute, now, present);
+            for (number, visitor, is_away) in out {
+                if is_away {
+                    self.parked.push(number, visitor);
+                    parked += 1;
+                } else {
+                    let admission = Admission { number, admitted_at: now, expires_at };
+                    self.passes.put(visitor, Pass { admission, state: PassState::Active });
+                }
             }
         }
         self.admitted += u64::from(admitted);
-        Released { admitted, counters: self.counters(now) }
+        Released { admitted, parked, counters: self.counters(now) }
     }
 
     /// Drops places of the oldest join mark that outlived [`PLACE_TTL`], at most [`RELEASE_BATCH`].
     fn drop_old_places(&mut self, now: Timestamp) {
-        self.marks.forget_before(self.line.front().unwrap_or(self.numbers.next()));
+        let fronts = [self.parked.front(), self.line.front()];
+        self.marks.forget_before(fronts.into_iter().flatten().min().unwrap_or(self.numbers.next()));
         let Some((joined_at, end)) = self.marks.oldest() else { return };
         if joined_at.plus(PLACE_TTL) >= now {
             return;
         }
-        self.left += self.line.pop(RELEASE_BATCH, end).len() as u64;
+        let dropped = self.parked.forget(RELEASE_BATCH as usize, end) + self.line.pop(RELEASE_BATCH, end).len();
+        self.left += dropped as u64;
+    }
+
+    /// See [`crate::engine::Engine::see`].
+    pub fn see(&mut self, seen: &[Seen], lasted: Duration, now: Timestamp) {
+        self.presence.tell(&self.rules.policy, seen, now.minus(lasted), now);
     }
 
     /// See [`crate::engine::Engine::follow`].
@@ -229,6 +274,7 @@ impl EventState {
             active: self.passes.active(now) as u64,
             admitted: self.admitted,
             left: self.left,
+            parked: self.parked.len() as u64,
             version: self.rules.version,
             numbers_left: self.numbers_left(),
             at: now,
@@ -281,7 +327,7 @@ impl EventState {
             return Some(Claimed::PassBusy);
         }
         let later = record.is_some_and(|record| record.admission.number > pass.number)
-            || self.line.number(visitor).is_some_and(|number| number > pass.number);
+            || self.line.number(visitor).or(self.parked.number(visitor)).is_some_and(|number| number > pass.number);
         later.then_some(Claimed::PassVoid)
     }
 
@@ -293,6 +339,7 @@ impl EventState {
             self.passes.mark(&claim.visitor, state);
         } else {
             self.line.remove(&claim.visitor);
+            self.parked.remove(&claim.visitor);
             let ClaimedPass { number, admitted_at, expires_at } = pass;
             self.passes
                 .put(claim.visitor.clone(), Pass { admission: Admission { number, admitted_at, expires_at }, state });

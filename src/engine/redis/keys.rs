@@ -33,7 +33,7 @@ macro_rules! keys {
 }
 
 keys! {
-    EVENT = "event", "hash", "Rules, floor, numbers to hand out, the bucket, counters, the recovery.", "20 fields";
+    EVENT = "event", "hash", "Rules, floor, numbers to hand out, the bucket, counters, recovery, presence.", "23 fields";
     LINE = "line", "zset", "Visitors who wait, by number.", "max_queue; 24 hours of joins";
     JOINS = "joins", "zset", "Join marks `number:microseconds`, by number.", "one a second, 24 hours";
     PASSES = "passes", "hash", "Visitor to `number state admitted_at expires_at[ booking]`.",
@@ -46,6 +46,9 @@ keys! {
     DUE = "due", "zset", "Bookings that hold seats, by the time the sweeper asks for them.",
         "reservations on their way to the ledger";
     BUYERS = "buyers", "hash", "Visitor to `taken version`.", "buyers of the event";
+    PARKED = "parked", "zset", "Visitors who were away when their turn came, by number.", "24 hours of joins";
+    SEEN0 = "seen0", "hash", "Who was seen in an even window of time: block of numbers to bits.", "512 bytes for 4,096 numbers";
+    SEEN1 = "seen1", "hash", "Who was seen in an odd window of time: block of numbers to bits.", "512 bytes for 4,096 numbers";
     FEED = "feed", "stream", "Changes of the line, for the instances that follow it.", "about 8,192 steps";
 }
 

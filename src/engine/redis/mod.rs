@@ -16,7 +16,7 @@ use super::{
     LedgerNews, Left, MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Reclaim, Released, Result,
     SNAPSHOT_PAGE, SnapshotPage, Standing, StockChange, ZoneStock,
 };
-use crate::domain::present::Change;
+use crate::domain::present::{Change, Seen};
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
 mod check;
@@ -205,6 +205,7 @@ impl Engine for RedisEngine {
             Int(policy.max_per_user.into()),
             Text(policy.state.as_str()),
             policy.opens_at.map_or(Text(""), |at| Int(at.micros())),
+            micros(Duration::from_secs(policy.presence_seconds.into())),
         ];
         reply::numbers_left(&self.run(&scripts::PUT_RULES, event, &arguments).await?)
     }
@@ -246,17 +247,25 @@ impl Engine for RedisEngine {
         self.run_batch(call, visitors, |visitor, call| call.push(Text(visitor.as_str())), 4, reply::standing).await
     }
 
+    async fn see(&self, event: &EventId, seen: &[Seen], lasted: Duration, now: Timestamp) -> Result<()> {
+        let mut arguments = vec![self.time(now), micros(lasted)];
+        for (block, words) in seen {
+            arguments.push(number(*block));
+            arguments.push(Argument::Bytes(words.iter().flat_map(|word| word.to_le_bytes()).collect()));
+        }
+        self.run(&scripts::SEE, event, &arguments).await.map(drop)
+    }
+
     async fn leave(&self, event: &EventId, leaving: &[Leaving], now: Timestamp) -> Result<Vec<Left>> {
         let call = (&scripts::LEAVE, event, &[self.time(now), micros(ENDED_TTL)][..]);
         self.run_batch(call, leaving, news::leaving_arguments, 1, reply::left).await
     }
 
     async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released> {
-        let arguments = [self.time(now), Run, Int(RELEASE_BATCH.into()), micros(ENDED_TTL), micros(PLACE_TTL)];
-        let values = self.run(&scripts::RELEASE, event, &arguments).await?;
-        let (admitted, counters) = values.split_first().ok_or_else(|| reply::odd("nothing"))?;
-        let admitted = u32::try_from(reply::count(admitted)?).map_err(|_| reply::odd("a count"))?;
-        Ok(Released { admitted, counters: reply::counters(counters)? })
+        let (now, batch) = (self.time(now), Int(RELEASE_BATCH.into()));
+        let sweep = [now.clone(), batch.clone(), micros(ENDED_TTL), micros(PLACE_TTL)];
+        self.run(&scripts::SWEEP, event, &sweep).await?;
+        reply::released(&self.run(&scripts::RELEASE, event, &[now, Run, batch]).await?)
     }
 
     async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed> {

@@ -183,6 +183,8 @@ pub enum Argument<'a> {
     Text(&'a str),
     /// A text that was built for the call.
     Built(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
     /// A whole number.
     Int(i64),
     /// Which run of its program the server is in, as the connection was told.
@@ -196,6 +198,7 @@ fn command(verb: &str, script: &str, keys: &[String], arguments: &[Argument<'_>]
         match argument {
             Argument::Text(text) => command.arg(*text),
             Argument::Built(text) => command.arg(text),
+            Argument::Bytes(bytes) => command.arg(bytes.as_slice()),
             Argument::Int(number) => command.arg(*number),
             Argument::Run => command.arg(run),
         };

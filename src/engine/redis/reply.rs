@@ -5,7 +5,8 @@ use redis::Value;
 use super::scripts::ScriptError;
 use crate::domain::{QueueState, Timestamp};
 use crate::engine::{
-    Admission, Claimed, Counters, EngineError, Joined, Left, NumbersLeft, Place, Result, Standing, ZoneStock,
+    Admission, Away, Claimed, Counters, EngineError, Joined, Left, NumbersLeft, Place, Released, Result, Standing,
+    ZoneStock,
 };
 
 /// An answer that a script never gives: something else is answering.
@@ -56,6 +57,10 @@ fn place(values: &[Value]) -> Result<Place> {
     Ok(Place { number, position, joined_at: Timestamp::from_micros(int(&values[3])?) })
 }
 
+fn away(values: &[Value]) -> Result<Away> {
+    Ok(Away { number: count(&values[1])?, joined_at: Timestamp::from_micros(int(&values[3])?) })
+}
+
 fn admission(values: &[Value]) -> Result<Admission> {
     let (admitted_at, expires_at) = (int(&values[2])?, int(&values[3])?);
     let at = Timestamp::from_micros;
@@ -71,6 +76,7 @@ pub fn joined(values: &[Value]) -> Result<Joined> {
         4 => Joined::Full,
         5 => Joined::Closed,
         6 => Joined::NoNumbers,
+        7 => Joined::Parked(away(values)?),
         _ => return Err(odd("join")),
     })
 }
@@ -83,6 +89,7 @@ pub fn standing(values: &[Value]) -> Result<Standing> {
         3 => Standing::Used(admission(values)?),
         4 => Standing::Expired(admission(values)?),
         5 => Standing::Absent,
+        6 => Standing::Parked(away(values)?),
         _ => return Err(odd("locate")),
     })
 }
@@ -112,9 +119,11 @@ pub fn claimed(values: &[Value]) -> Result<Claimed> {
     })
 }
 
-/// The eight numbers of `counters`, which end the reply of `release` too.
+/// The nine numbers of `counters`, which end the reply of `release` too.
 pub fn counters(values: &[Value]) -> Result<Counters> {
-    let [state, waiting, active, admitted, left, version, numbers, at] = values else { return Err(odd("counters")) };
+    let [state, waiting, active, admitted, left, parked, version, numbers, at] = values else {
+        return Err(odd("counters"));
+    };
     let state = match int(state)? {
         1 => QueueState::Lobby,
         2 => QueueState::Open,
@@ -128,10 +137,18 @@ pub fn counters(values: &[Value]) -> Result<Counters> {
         active: count(active)?,
         admitted: count(admitted)?,
         left: count(left)?,
+        parked: count(parked)?,
         version: int(version)?,
         numbers_left: NumbersLeft(count(numbers)?),
         at: Timestamp::from_micros(int(at)?),
     })
+}
+
+/// The reply of `release`.
+pub fn released(values: &[Value]) -> Result<Released> {
+    let [admitted, parked, rest @ ..] = values else { return Err(odd("release")) };
+    let small = |value| u32::try_from(count(value)?).map_err(|_| odd("a count"));
+    Ok(Released { admitted: small(admitted)?, parked: small(parked)?, counters: counters(rest)? })
 }
 
 /// A zone's name and its packed numbers.

@@ -2,11 +2,16 @@
 
 use std::sync::LazyLock;
 
-use super::keys::{ACTIVE, BUYERS, DUE, ENDED, EVENT, FEED, HOLDS, JOINS, Key, LINE, PASSES, ZONES};
+use super::keys::{
+    ACTIVE, BUYERS, DUE, ENDED, EVENT, FEED, HOLDS, JOINS, Key, LINE, PARKED, PASSES, SEEN0, SEEN1, ZONES,
+};
 
-/// What all scripts start with: what they share about an event and its line, and about passes and seats.
-pub const LIBS: [(&str, &str); 2] =
-    [("lib", include_str!("../../../lua/lib.lua")), ("lib_booking", include_str!("../../../lua/lib_booking.lua"))];
+/// What all scripts start with: what they share about an event and its line, about passes and seats, and about who was seen.
+pub const LIBS: [(&str, &str); 3] = [
+    ("lib", include_str!("../../../lua/lib.lua")),
+    ("lib_booking", include_str!("../../../lua/lib_booking.lua")),
+    ("lib_presence", include_str!("../../../lua/lib_presence.lua")),
+];
 
 /// A transition on the store.
 #[derive(Debug)]
@@ -23,8 +28,8 @@ pub struct Script {
 impl Script {
     /// The whole text as the store runs it.
     pub fn text(&self) -> String {
-        let [(_, lib), (_, booking)] = LIBS;
-        [lib, booking, self.source].join("\n")
+        let [(_, lib), (_, booking), (_, presence)] = LIBS;
+        [lib, booking, presence, self.source].join("\n")
     }
 
     /// The digest by which the store knows it.
@@ -50,18 +55,20 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUT_RULES = "put_rules": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED;
+    PUT_RULES = "put_rules": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED, PARKED, SEEN0, SEEN1;
     GRANT_NUMBERS = "grant_numbers": EVENT;
-    REMOVE = "remove": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS, FEED;
-    JOIN = "join": EVENT, LINE, JOINS, PASSES, ACTIVE, FEED;
-    LOCATE = "locate": EVENT, LINE, JOINS, PASSES, ACTIVE;
-    RECLAIM = "reclaim": EVENT, LINE, JOINS, PASSES, ACTIVE, FEED;
-    LEAVE = "leave": EVENT, LINE, PASSES, ACTIVE, ENDED, FEED;
-    RELEASE = "release": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED;
-    FOLLOW = "follow": EVENT, LINE, ACTIVE, FEED;
+    REMOVE = "remove": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS, FEED, PARKED, SEEN0, SEEN1;
+    JOIN = "join": EVENT, LINE, JOINS, PASSES, ACTIVE, FEED, PARKED;
+    LOCATE = "locate": EVENT, LINE, JOINS, PASSES, ACTIVE, PARKED;
+    RECLAIM = "reclaim": EVENT, LINE, JOINS, PASSES, ACTIVE, FEED, PARKED, SEEN0, SEEN1;
+    SEE = "see": EVENT, SEEN0, SEEN1;
+    LEAVE = "leave": EVENT, LINE, PASSES, ACTIVE, ENDED, FEED, PARKED;
+    SWEEP = "sweep": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED, PARKED;
+    RELEASE = "release": EVENT, LINE, JOINS, PASSES, ACTIVE, ENDED, FEED, PARKED, SEEN0, SEEN1;
+    FOLLOW = "follow": EVENT, LINE, PARKED, ACTIVE, FEED;
     SNAPSHOT = "snapshot": EVENT, LINE;
-    COUNTERS = "counters": EVENT, LINE, ACTIVE;
-    CLAIM = "claim": EVENT, LINE, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS, FEED;
+    COUNTERS = "counters": EVENT, LINE, PARKED, ACTIVE;
+    CLAIM = "claim": EVENT, LINE, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS, FEED, PARKED;
     OBSERVE = "observe": EVENT, PASSES, ACTIVE, ENDED, ZONES, HOLDS, DUE, BUYERS;
     STALE_HOLDS = "stale_holds": EVENT, DUE;
     STOCK = "stock": EVENT, ZONES;

@@ -21,6 +21,8 @@ use super::rig::{RECOVERY, Rig, at, b, buyer, proof, tally, v, z};
 
 const DEFAULT_CASES: u32 = 200;
 const VISITORS: usize = 7;
+/// Less than half the presence time of the policies.
+const QUIET: Duration = Duration::from_millis(2_400);
 
 /// One step. Small worlds, so that things meet.
 #[derive(Debug, Clone)]
@@ -38,6 +40,9 @@ enum Op {
     Leave(Vec<(usize, Number)>),
     Release,
     Reclaim(Vec<(usize, u64)>),
+    See(Vec<u64>, u64),
+    /// Told for seven seconds without a gap that nobody was seen.
+    Quiet,
     Claim(Vec<(usize, usize, Option<Number>, usize, u32)>),
     Observe {
         settled: Vec<usize>,
@@ -69,16 +74,21 @@ fn policy() -> impl Strategy<Value = QueuePolicy> {
         1 => Just(QueueState::Closed)
     ];
     let rate = select(vec![0, 1, 7, 60, 77, 600, 6_000, 6_000, 60_000_000]);
-    (rate, select(vec![0, 1, 2, 3]), select(vec![1, 2, 5, 60]), select(vec![0, 0, 2, 4]), select(vec![0, 0, 2]), state)
-        .prop_map(|(admit_per_minute, max_active, pass_ttl_seconds, max_queue, max_per_user, state)| QueuePolicy {
-            admit_per_minute,
-            max_active,
-            pass_ttl_seconds,
-            max_queue,
-            max_per_user,
-            state,
-            ..QueuePolicy::default()
-        })
+    let (limits, presence) = ((select(vec![0, 0, 2, 4]), select(vec![0, 0, 2])), select(vec![0, 0, 5]));
+    (rate, select(vec![0, 1, 2, 3]), select(vec![1, 2, 5, 60]), limits, state, presence).prop_map(
+        |(admit_per_minute, max_active, pass_ttl_seconds, (max_queue, max_per_user), state, presence_seconds)| {
+            QueuePolicy {
+                admit_per_minute,
+                max_active,
+                pass_ttl_seconds,
+                max_queue,
+                max_per_user,
+                state,
+                presence_seconds,
+                ..QueuePolicy::default()
+            }
+        },
+    )
 }
 
 fn rules() -> impl Strategy<Value = Op> {
@@ -107,6 +117,8 @@ fn op() -> impl Strategy<Value = Op> {
         8 => vec(visitor(), 0..4).prop_map(Op::Join),
         2 => Just(Op::Locate),
         2 => vec((0..VISITORS, 0..60_u64), 1..4).prop_map(Op::Reclaim),
+        3 => (vec(0..60_u64, 0..4), select(vec![0, 600_000, 2_400_000])).prop_map(|(seen, lasted)| Op::See(seen, lasted)),
+        3 => Just(Op::Quiet),
         3 => vec((visitor(), number()), 1..3).prop_map(Op::Leave),
         8 => Just(Op::Release),
         6 => vec(claim, 1..4).prop_map(Op::Claim),
@@ -144,7 +156,7 @@ impl Caller {
                 admitted_at: self.now,
                 expires_at: self.now.plus(Duration::from_secs(10)),
             },
-            Standing::Absent => return,
+            Standing::Parked(_) | Standing::Absent => return,
         };
         self.told.insert(visitor, told);
     }
@@ -181,6 +193,18 @@ impl Caller {
             Op::Reclaim(places) => {
                 let places: Vec<_> = places.iter().map(|&(n, number)| proof(n, number)).collect();
                 text(engine.reclaim(event, &places, now).await)
+            }
+            Op::See(numbers, lasted) => {
+                let mut words = [0; 64];
+                numbers.iter().for_each(|number| words[0] |= 1 << number);
+                text(engine.see(event, &[(0, words)], Duration::from_micros(*lasted), now).await)
+            }
+            Op::Quiet => {
+                let mut answers = Vec::new();
+                for more in [0, 1, 2, 3].map(|calls| QUIET * calls) {
+                    answers.push(engine.see(event, &[], QUIET, now.plus(more)).await);
+                }
+                text(answers)
             }
             Op::Claim(claims) => {
                 let one = |(booking, n, number, zone, quantity): &(usize, usize, Option<Number>, usize, u32)| {
@@ -267,6 +291,9 @@ async fn compare(ops: &[Op]) -> Result<(), TestCaseError> {
         }
         let (expected, answer) = (caller.apply(&memory, op).await, caller.apply(&redis, op).await);
         proptest::prop_assert_eq!(&expected, &answer, "step {}: {:?}", step, op);
+        if matches!(op, Op::Quiet) {
+            caller.now = caller.now.plus(QUIET * 3);
+        }
         let (expected, found) = (view(&memory, caller.now).await, view(&redis, caller.now).await);
         proptest::prop_assert_eq!(&expected, &found, "after step {}: {:?}", step, op);
         for (rig, [always, seldom]) in &lines {

@@ -9,6 +9,7 @@ mod news;
 mod numbers;
 mod on_redis;
 mod passes;
+mod presence;
 mod recovery;
 mod release;
 mod rig;
@@ -82,6 +83,12 @@ suite! {
         what_was_given_up_is_not_taken_back, what_is_void_or_taken_is_not_taken_back,
         a_store_that_is_older_than_a_number_gives_its_numbers_up,
     }
+    presence::{
+        whoever_is_away_holds_up_nobody_and_comes_back_to_the_front, nobody_is_away_when_nobody_told_who_was_seen,
+        nobody_is_away_who_just_joined_or_where_it_is_not_asked, what_was_seen_counts_for_its_time,
+        many_who_are_away_are_passed_over_a_batch_at_a_time, the_parked_can_leave_and_do_not_stay_for_ever,
+        a_reset_sends_the_parked_away,
+    }
     concurrency::{
         concurrent_releases_never_exceed_max_active, concurrent_joins_give_each_visitor_one_place,
         two_hundred_race_for_fifty_seats, one_pass_many_claims,
@@ -90,7 +97,7 @@ suite! {
 
 #[test]
 fn every_case_is_expanded_for_both_engines() {
-    assert_eq!(CASES.len(), 78);
+    assert_eq!(CASES.len(), 85);
     let names: std::collections::HashSet<_> = CASES.iter().collect();
     assert_eq!(names.len(), CASES.len());
 }

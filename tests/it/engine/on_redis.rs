@@ -136,7 +136,7 @@ async fn the_stores_clock_counts_where_it_should() {
 async fn the_keys_on_the_server_are_those_of_the_table() {
     let (server, engine) = alone(&[]);
     let rig = Rig { event: event(), ..Rig::of(Arc::new(engine)) };
-    rig.open(policy()).await;
+    rig.open(QueuePolicy { presence_seconds: 10, ..policy() }).await;
     rig.zone(1, 10, 0, 1).await;
     rig.observe(usher::engine::LedgerNews { buyers: vec![super::rig::buyer(1, 0, 1)], ..Default::default() }).await;
     let pass = rig.admit(1, 0.0).await;
@@ -144,6 +144,9 @@ async fn the_keys_on_the_server_are_those_of_the_table() {
     let back = rig.admit(2, 1.0).await;
     rig.leave(2, back.number, 2.0).await;
     rig.joined(3, 2.0).await;
+    super::presence::watch(&rig, &[9], 2, 24).await;
+    assert_eq!(rig.release(25.0).await.parked, 1);
+    rig.joined(4, 25.0).await;
 
     let mut found = BTreeMap::new();
     for key in server.command::<Vec<String>>(&["KEYS", "*"]).await {

@@ -147,6 +147,7 @@ pub async fn counters_tell_the_whole_story(rig: Rig) {
         waiting: 4,
         active: 5,
         admitted: 5,
+        parked: 0,
         left: 1,
         version: 1,
         numbers_left: NumbersLeft(999_990),

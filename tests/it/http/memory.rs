@@ -15,13 +15,13 @@ struct Store {
 }
 
 impl Store {
-    /// One instance on a Redis of its own, and a paused event.
+    /// One instance on a Redis of its own, and a paused event that asks for presence: that costs no write a poll either.
     async fn start() -> Self {
         let server = tokio::task::spawn_blocking(|| RedisServer::start(&[])).await.expect("Redis starts");
         let url = server.url();
         let more = [("redis_url", url.as_str()), ("redis_timeout_ms", "300")];
         let world = World::start_with(Setup::Scaled(1), &more).await;
-        world.put_event("e", 10, json!({ "state": "paused" })).await;
+        world.put_event("e", 10, json!({ "state": "paused", "presence_seconds": 60 })).await;
         Self { server, world }
     }
 

@@ -32,6 +32,7 @@ mod line;
 mod memory;
 mod operators;
 mod passes;
+mod presence;
 mod rate;
 mod recovery;
 mod reserving;
