@@ -4,6 +4,7 @@ use std::fs::File;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
@@ -44,7 +45,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often callers who have been quiet are forgotten by the rate limits.
 const LIMITS_EVERY: Duration = Duration::from_secs(30);
 /// How long requests that are under way may take when the service stops, in seconds.
-const DRAIN_SECONDS: u64 = 8;
+const DRAIN_SECONDS: u64 = 6;
 /// How long a connection without a request stays open: longer than a visitor far back waits between two polls, and longer
 /// than a balancer keeps one, so that nobody sends a request into a connection that is just being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -105,6 +106,8 @@ pub struct Application {
     loops: JoinSet<()>,
     generated_admin_token: Option<Secret>,
     streams: Arc<Streams>,
+    draining: Arc<AtomicBool>,
+    drain: Duration,
     stores: Stores,
 }
 
@@ -230,9 +233,11 @@ impl Application {
             async move { state.limits.shrink() }
         });
 
-        let streams = Arc::clone(&state.streams);
+        let (streams, draining) = (Arc::clone(&state.streams), Arc::clone(&state.draining));
+        // One alone has nobody who could take over meanwhile.
+        let drain = if stores.engine.is_in_process() { Duration::ZERO } else { settings.drain };
         let (server, address) = listen(settings, &state)?;
-        Ok(Self { address, server, closing, loops, generated_admin_token, streams, stores })
+        Ok(Self { address, server, closing, loops, generated_admin_token, streams, draining, drain, stores })
     }
 
     /// Where it listens.
@@ -245,7 +250,8 @@ impl Application {
         self.generated_admin_token.as_ref()
     }
 
-    /// Answers requests until `stop` is done, then drains: streams end, requests under way are finished, loops stop.
+    /// Answers requests until `stop` is done, then drains: goes on for [`Settings::drain`] without being ready, then streams
+    /// end, requests under way are finished, loops stop.
     ///
     /// # Errors
     /// When the server breaks down.
@@ -255,6 +261,11 @@ impl Application {
         tokio::select! {
             () = stop => {}
             ended = &mut server => return ended.map_err(std::io::Error::other)?,
+        }
+        self.draining.store(true, Ordering::Relaxed);
+        if !self.drain.is_zero() {
+            tracing::info!(milliseconds = self.drain.as_millis(), "draining: not ready any more, still serving");
+            tokio::time::sleep(self.drain).await;
         }
         tracing::info!("stopping: streams end, requests under way are finished");
         self.closing.send_replace(true);
@@ -301,6 +312,7 @@ fn wire(
     let rate = |rate: Option<crate::config::Rate>| rate.map_or((0, 0), |rate| (rate.per_second, rate.burst));
     let trusted = settings.auth.trusted_header.as_deref();
     State {
+        draining: Arc::default(),
         streams: Arc::new(Streams::new(
             Arc::clone(&queue),
             Arc::clone(catalogue),
@@ -378,7 +390,7 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
             .app_data(shared.clone())
             .app_data(openapi.clone())
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .wrap(http::Observe::new(&shared.metrics))
+            .wrap(http::Observe::new(&shared.metrics, &shared.draining))
             .configure(http::routes(&shared.metrics))
     })
     .workers(workers)

@@ -36,6 +36,8 @@ pub struct Settings {
     pub release_interval: Duration,
     /// How long nobody is let in after a store lost its line.
     pub recovery: Duration,
+    /// How long an instance still serves after a stop signal.
+    pub drain: Duration,
     /// Request rates.
     pub limits: LimitSettings,
     /// The logs.
@@ -253,6 +255,7 @@ impl Settings {
             },
             release_interval: from.millis("release_interval_ms"),
             recovery: from.millis("recovery_ms"),
+            drain: from.millis("drain_ms"),
             limits: LimitSettings {
                 visitor: from.rate("rate_limit_per_visitor", "rate_limit_visitor_burst"),
                 address: from.rate("rate_limit_per_address", "rate_limit_address_burst"),

@@ -166,6 +166,12 @@ pub const GROUPS: &[Group] = &[
                 "time in which nobody is let in after a store lost its line, so that those who wait are back first, in milliseconds",
             ),
             setting(
+                "drain_ms",
+                "3000",
+                Kind::Integer(0, 30_000),
+                "time after a stop signal in which an instance still serves, with /ready at 503, so that a balancer leaves it out first; only with redis_url, in milliseconds",
+            ),
+            setting(
                 "rate_limit_per_visitor",
                 "50",
                 Kind::Integer(0, 1_000_000),

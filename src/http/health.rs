@@ -1,5 +1,6 @@
 //! Health, readiness, metrics and the keys of the passes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::http::header;
@@ -24,8 +25,12 @@ pub async fn health() -> HttpResponse {
 /// Whether the stores answer and the lines are followed. Read-only.
 #[utoipa::path(get, path = "/ready", tag = "Health",
     responses((status = 200, description = "The stores answer", body = serde_json::Value),
-        (status = 503, description = "STORE_UNAVAILABLE", body = super::error::ProblemBody, content_type = "application/problem+json")))]
+        (status = 503, description = "STORE_UNAVAILABLE, or going down", body = super::error::ProblemBody, content_type = "application/problem+json")))]
 pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
+    if state.draining.load(Ordering::Relaxed) {
+        let detail = "This instance is going down: send new requests to another one.";
+        return Err(Problem::new(Code::StoreUnavailable, detail).into());
+    }
     let (queue, ledger) = tokio::join!(
         tokio::time::timeout(PATIENCE, state.engine.ping()),
         tokio::time::timeout(PATIENCE, state.ledger.ping())

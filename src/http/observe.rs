@@ -7,12 +7,14 @@ use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::{HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 
 use pin_project_lite::pin_project;
@@ -28,12 +30,14 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Observe {
     /// For requests that no route takes.
     other: RouteMetrics,
+    draining: Arc<AtomicBool>,
 }
 
 impl Observe {
-    /// Counts into these metrics. Each route brings its own: see [`super::routes`].
-    pub fn new(metrics: &Arc<Metrics>) -> Self {
-        Self { other: metrics.route("none") }
+    /// Counts into these metrics. Each route brings its own: see [`super::routes`]. While `draining`, each answer is the last of
+    /// its connection, so that a balancer does not come back with it.
+    pub fn new(metrics: &Arc<Metrics>, draining: &Arc<AtomicBool>) -> Self {
+        Self { other: metrics.route("none"), draining: Arc::clone(draining) }
     }
 }
 
@@ -49,7 +53,8 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(Observing { service, other: Rc::new(self.other.clone()) }))
+        let (other, draining) = (Rc::new(self.other.clone()), Arc::clone(&self.draining));
+        ready(Ok(Observing { service, other, draining }))
     }
 }
 
@@ -57,6 +62,7 @@ where
 pub struct Observing<S> {
     service: S,
     other: Rc<RouteMetrics>,
+    draining: Arc<AtomicBool>,
 }
 
 impl<S, B> Service<ServiceRequest> for Observing<S>
@@ -71,7 +77,8 @@ where
     actix_web::dev::forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        Observed { started: Instant::now(), other: Rc::clone(&self.other), answer: self.service.call(request) }
+        let last = self.draining.load(Ordering::Relaxed);
+        Observed { started: Instant::now(), other: Rc::clone(&self.other), last, answer: self.service.call(request) }
     }
 }
 
@@ -80,6 +87,7 @@ pin_project! {
     pub struct Observed<F> {
         started: Instant,
         other: Rc<RouteMetrics>,
+        last: bool,
         #[pin]
         answer: F,
     }
@@ -99,6 +107,9 @@ where
             route.observe(response.status().as_u16(), this.started.elapsed());
             if let Some(told) = response.response().error().and_then(|error| error.as_error::<HttpProblem>()) {
                 report(response, told);
+            }
+            if *this.last {
+                response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             let headers = response.headers_mut();
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,6 +1,7 @@
 //! What the handlers share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use actix_web::http::header::HeaderName;
 
@@ -30,6 +31,8 @@ pub struct Callers {
 
 /// What the handlers share: one for each instance, built where the application is wired.
 pub struct State {
+    /// Whether the service is going down, and no balancer should send new requests.
+    pub draining: Arc<AtomicBool>,
     /// The line.
     pub queue: Arc<Queue>,
     /// Reservations.

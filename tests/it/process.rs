@@ -1,36 +1,26 @@
 //! The binary itself: what it prints, how it ends, and what is left after it was killed.
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Output;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use reqwest::{Method, RequestBuilder};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::postgres::{Postgres, Sync};
 use crate::support::redis;
 use crate::support::scratch::Scratch;
+use crate::support::service::{Service, binary};
 use crate::support::usher::{ADMIN_TOKEN, JWT_SECRET, user_token};
 
 const TICKET_SECRET: &str = "a-secret-of-the-tickets-0123456789";
 const PASS_SECRET: &str = "a-secret-of-the-passes-0123456789";
 
-/// The binary with these variables, and none of the tests' own.
-fn usher(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USHER_")) {
-        command.env_remove(name);
-    }
-    command.env("USHER_DATA_DIR", dir.join("data")).env("USHER_LISTEN", "127.0.0.1:0");
-    command.envs(variables.iter().copied()).args(args).current_dir(dir).stdin(Stdio::null());
-    command
-}
-
 /// Runs a command that ends by itself.
 async fn run(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Output {
-    let mut command = usher(dir, variables, args);
+    let mut command = binary(dir, variables, args);
     let ran = tokio::task::spawn_blocking(move || command.output());
     let ended = tokio::time::timeout(Duration::from_mins(1), ran).await.expect("it ends by itself");
     ended.expect("no panic").expect("the binary runs")
@@ -45,90 +35,6 @@ async fn succeeds(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Stri
     let output = run(dir, variables, args).await;
     assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
     text(&output.stdout)
-}
-
-/// A service in a process of its own; killed when this is dropped.
-struct Service {
-    child: Child,
-    address: String,
-    client: reqwest::Client,
-    dir: std::path::PathBuf,
-}
-
-impl Service {
-    async fn start(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
-        let log = |name: &str| std::fs::File::create(dir.join(name)).expect("a file");
-        let mut command = usher(dir, &[("USHER_RATE_LIMIT_PER_VISITOR", "0")], args);
-        command.envs(variables.iter().copied()).stdout(log("stdout")).stderr(log("stderr"));
-        let child = command.spawn().expect("the binary starts");
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
-        let mut service = Self { child, address: String::new(), client, dir: dir.to_owned() };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while service.address.is_empty() {
-            let ended = service.child.try_wait().expect("a child");
-            assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}: {}", service.log());
-            let ready = service.lines().into_iter().find(|line| line["message"] == "ready");
-            service.address = ready.map_or(String::new(), |line| line["address"].as_str().expect("text").to_owned());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        service
-    }
-
-    /// What it logged.
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("stderr")).unwrap_or_default()
-    }
-
-    /// What it logged, line by line; a line that is still being written is left out.
-    fn lines(&self) -> Vec<Value> {
-        self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    fn stdout(&self) -> String {
-        std::fs::read_to_string(self.dir.join("stdout")).expect("a file")
-    }
-
-    fn api(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("http://{}/api/v1{path}", self.address))
-    }
-
-    async fn put_event(&self, seats: u32) {
-        let spec = json!({ "name": "e", "queue": { "queue_required": false, "max_per_user": 0 }, "shows": [
-            { "id": "s1", "name": "Friday", "zones": [{ "id": "z1", "name": "Floor", "capacity": seats, "price": 100.0 }] }] });
-        let put = self.api(Method::PUT, "/admin/events/e").bearer_auth(ADMIN_TOKEN).json(&spec).send().await;
-        assert_eq!(put.expect("an answer").status(), 201);
-    }
-
-    async fn reserve(&self, key: &str) -> Option<(u16, String)> {
-        let body = json!({ "event_id": "e", "show_id": "s1", "zone_id": "z1", "quantity": 1, "unit_price": 100.0 });
-        let request = self.api(Method::POST, "/bookings/reserve").bearer_auth(user_token("ann"));
-        let reply = request.header("X-Idempotency-Key", key).json(&body).send().await.ok()?;
-        Some((reply.status().as_u16(), reply.text().await.ok()?))
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()));
-    }
-
-    /// Waits for the end and gives the exit code.
-    async fn ended(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "it does not end: {}", self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Kills the service in the middle of sales, as soon as the first 201 is there, a few times over. Every 201 must be a booking

@@ -196,7 +196,9 @@ impl Caller {
             }
             Op::See(numbers, lasted) => {
                 let mut words = [0; 64];
-                numbers.iter().for_each(|number| words[0] |= 1 << number);
+                for number in numbers {
+                    words[0] |= 1 << number;
+                }
                 text(engine.see(event, &[(0, words)], Duration::from_micros(*lasted), now).await)
             }
             Op::Quiet => {

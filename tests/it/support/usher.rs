@@ -99,6 +99,7 @@ pub fn settings(scratch: &Scratch, stores: &[(&str, &str)], more: &[(&str, &str)
         ("auth", "optional"),
         ("rate_limit_per_visitor", "0"),
         ("recovery_ms", "0"),
+        ("drain_ms", "0"),
     ];
     for (key, value) in stores.iter().chain(more) {
         pairs.retain(|(known, _)| known != key);
