@@ -6,4 +6,5 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod scratch;
+pub mod seeds;
 pub mod usher;
