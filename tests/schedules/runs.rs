@@ -37,7 +37,7 @@ fn under_schedule(seed: u64, run: impl Fn() + Send + Sync + Copy + 'static) {
         config.stack_size = 256 * 1024; // builds for tests are not sparing
         Runner::new(scheduler, config).run(run);
     }
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         go(RandomScheduler::new_from_seed(seed, EACH), run);
     } else {
         go(PctScheduler::new_from_seed(seed, 3, EACH), run);

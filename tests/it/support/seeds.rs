@@ -11,12 +11,12 @@ pub fn long() -> bool {
 ///
 /// # Panics
 /// When the seed asked for is not a number.
-pub fn seed(test: &str) -> u64 {
+pub fn seed(name: &str) -> u64 {
     let seed = match std::env::var("USHER_CHAOS_SEED") {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("USHER_CHAOS_SEED is no number: {text}")),
+        Ok(asked) => asked.parse().unwrap_or_else(|_| panic!("USHER_CHAOS_SEED is no number: {asked}")),
         Err(_) => uuid::Uuid::new_v4().as_u64_pair().0,
     };
-    println!("{test}: USHER_CHAOS_SEED={seed}");
+    println!("{name}: USHER_CHAOS_SEED={seed}");
     seed
 }
 

@@ -9,7 +9,7 @@ use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 use usher::engine::{Joined, Standing};
 
 use super::model::{Claiming, Model, Op, Ret};
-use super::script::{Pause, Script, Step, VISITORS, Which};
+use super::script::{Pause, Script, Step, VISITORS, Which, last_look};
 
 /// Something that was asked, or answered. A thread asks the next only after it was answered.
 #[derive(Debug, Clone)]
@@ -80,9 +80,11 @@ pub fn record(script: &Script, ask: &(impl Fn(&Op) -> Ret + Sync)) -> History {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| entries.extend(thread.join().expect("a thread")));
+        for thread in threads {
+            entries.extend(thread.join().expect("a thread"));
+        }
     });
-    recorder.steps(observer, &script.last_look(), &mut entries, |_| {});
+    recorder.steps(observer, &last_look(), &mut entries, |_| {});
     entries.sort_by_key(|&(stamp, ..)| stamp);
     entries.into_iter().map(|(_, by, what)| (by, what)).collect()
 }

@@ -53,11 +53,11 @@ impl Subject {
         let (engine, event) = (&self.rig.engine, &self.rig.event);
         match op {
             Op::Join(list) => match &self.gathered {
-                Some(gathered) => Ret::Joined(vec![gathered.join(event, &only(list)).await.expect("join").0]),
+                Some(gathered) => Ret::Joined(vec![gathered.join(event, &v(*only(list))).await.expect("join").0]),
                 None => Ret::Joined(engine.join(event, &visitors(list), now()).await.expect("join")),
             },
             Op::Locate(list) => match &self.gathered {
-                Some(gathered) => Ret::Located(vec![gathered.locate(event, &only(list)).await.expect("locate").0]),
+                Some(gathered) => Ret::Located(vec![gathered.locate(event, &v(*only(list))).await.expect("locate").0]),
                 None => Ret::Located(engine.locate(event, &visitors(list), now()).await.expect("locate")),
             },
             Op::Leave(leaving) => {
@@ -65,15 +65,13 @@ impl Subject {
                 Ret::Left(engine.leave(event, &leaving, now()).await.expect("leave"))
             }
             Op::Release => Ret::Released(engine.release(event, now()).await.expect("release")),
-            Op::Claim(claims) => match (&self.gathered, claims.as_slice()) {
-                (Some(gathered), [one]) => {
-                    Ret::Claimed(vec![gathered.claim(event, &claimed(one)).await.expect("claim")])
-                }
-                _ => {
-                    let claims: Vec<_> = claims.iter().map(claimed).collect();
-                    Ret::Claimed(engine.claim(event, &claims, now()).await.expect("claim"))
-                }
-            },
+            Op::Claim(claims) => {
+                let claims: Vec<_> = claims.iter().map(claimed).collect();
+                Ret::Claimed(match &self.gathered {
+                    Some(gathered) => vec![gathered.claim(event, only(&claims)).await.expect("claim")],
+                    None => engine.claim(event, &claims, now()).await.expect("claim"),
+                })
+            }
             Op::Observe { settled, undone, tally: count } => {
                 let zones = count.iter().map(|&(taken, version)| tally(1, self.world.seats, taken, version)).collect();
                 let bookings = |list: &[usize]| list.iter().map(|&n| b(n)).collect();
@@ -90,9 +88,9 @@ fn visitors(list: &[usize]) -> Vec<VisitorId> {
     list.iter().map(|&n| v(n)).collect()
 }
 
-fn only(list: &[usize]) -> VisitorId {
+fn only<T>(list: &[T]) -> &T {
     assert_eq!(list.len(), 1, "one by one");
-    v(list[0])
+    &list[0]
 }
 
 fn claimed(&Claiming { booking, visitor, number, quantity }: &Claiming<u64>) -> Claim {
