@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real stores.
 
+mod coalesce;
 mod docs;
 mod engine;
 mod http;

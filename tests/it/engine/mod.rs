@@ -5,6 +5,7 @@ mod concurrency;
 mod equal;
 mod feed;
 mod line;
+mod linear;
 mod news;
 mod numbers;
 mod on_redis;

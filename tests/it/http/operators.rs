@@ -19,7 +19,8 @@ async fn an_event_is_created_replaced_and_listed(setup: Setup) {
         "zones": [{ "id": "z1", "name": "Floor", "capacity": 5, "price": 19.99 }] }] });
     let created = world.admin(Method::PUT, "/events/e", Some(spec.clone())).await.expect(201);
     let defaults = json!({ "admit_per_minute": 600, "max_active": 0, "pass_ttl_seconds": 300, "max_queue": 0,
-        "hold_ttl_seconds": 600, "max_per_user": 10, "state": "open", "opens_at": null, "message": null, "queue_required": true });
+        "hold_ttl_seconds": 600, "max_per_user": 10, "state": "open", "opens_at": null, "message": null, "queue_required": true,
+        "presence_seconds": 0 });
     assert_eq!(created["queue"], defaults);
     world.admin(Method::PUT, "/events/e", Some(spec)).await.expect(200);
     let seen = world.admin(Method::GET, "/events/e", None).await.expect(200);

@@ -47,9 +47,9 @@ async fn several_instances_share_a_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_is_never_let_go_costs_time_not_seats() {
     let url = fresh_database().await;
-    let settings = PostgresSettings { statement_timeout: Duration::from_millis(400), ..PostgresSettings::default() };
+    put(&open(&url, &PostgresSettings::default()).await, &[("z", 10)]).await;
+    let settings = PostgresSettings { statement_timeout: Duration::from_millis(800), ..PostgresSettings::default() };
     let ledger = open(&url, &settings).await;
-    put(&ledger, &[("z", 10)]).await;
     let mut other = PgConnection::connect(&url).await.expect("connect");
     let mut lock = other.begin().await.expect("begin");
     sqlx::query("SELECT * FROM zones FOR UPDATE").execute(&mut *lock).await.expect("lock");

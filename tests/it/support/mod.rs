@@ -6,5 +6,6 @@ pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod scratch;
+pub mod seeds;
 pub mod service;
 pub mod usher;
