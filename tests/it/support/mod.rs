@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod balancer;
+pub mod fleet;
 pub mod postgres;
 pub mod process;
 pub mod redis;

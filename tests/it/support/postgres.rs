@@ -26,6 +26,7 @@ pub enum Sync {
 /// A private server.
 pub struct Postgres {
     port: u16,
+    root: PathBuf,
     _process: Guarded,
 }
 
@@ -66,7 +67,7 @@ impl Postgres {
         for _ in 0..600 {
             let ready = std::fs::read_to_string(&log).unwrap_or_default();
             if ready.contains("ready to accept connections") {
-                return Self { port, _process: process };
+                return Self { port, root, _process: process };
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -75,9 +76,11 @@ impl Postgres {
 
     fn run(root: &Path, data: &Path, log: &Path, port: u16, sync: Sync) -> Guarded {
         // The keeper tells this shell to stop; it passes that on as a fast shutdown and tidies up behind the server. The
-        // signal is TERM, because a shell starts background processes with INT ignored and cannot trap it there.
-        let script =
-            "root=$1; shift; \"$@\" & pid=$!; trap 'kill -INT $pid' TERM; wait $pid; wait $pid; rm -rf \"$root\"";
+        // signal is TERM, because a shell starts background processes with INT ignored and cannot trap it there. A server that
+        // was crashed on purpose is started again.
+        let script = "root=$1; shift; trap 'rm -f \"$root/again\"; kill -INT $pid' TERM; \
+            while :; do \"$@\" & pid=$!; wait $pid; wait $pid; [ -e \"$root/again\" ] || break; rm -f \"$root/again\"; done; \
+            rm -rf \"$root\"";
         let mut args: Vec<String> = vec!["-c".into(), script.into(), "postgres".into(), root.display().to_string()];
         let server = unprivileged(&binary("postgres"));
         args.push(server.get_program().to_string_lossy().into_owned());
@@ -97,6 +100,26 @@ impl Postgres {
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         Guarded::start("sh", &args, "TERM", log)
+    }
+
+    /// Ends the server as a crash would (`immediate`: no checkpoint, every connection cut), and waits until it is there again.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn crash(&self) {
+        let lock = self.root.join("data/postmaster.pid");
+        let process = || std::fs::read_to_string(&lock).ok().and_then(|text| text.lines().next().map(str::to_owned));
+        let before = process().expect("a running server");
+        std::fs::write(self.root.join("again"), "").expect("a file");
+        let sent = Command::new("kill").args(["-QUIT", &before]).status();
+        assert!(sent.is_ok_and(|status| status.success()));
+        for _ in 0..600 {
+            if process().is_some_and(|id| id != before) && PgConnection::connect(&self.url("postgres")).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("Postgres does not come back");
     }
 
     /// The URL of a new, empty database.

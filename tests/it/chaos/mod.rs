@@ -1,0 +1,7 @@
+//! Promises that must hold while something breaks: real processes, killed, cut off, wiped.
+//!
+//! `USHER_CHAOS=1` asks for the long form, `USHER_CHAOS_SEED` for what chance did in an earlier run.
+
+mod kills;
+mod rolling;
+mod sales;
