@@ -24,8 +24,9 @@ async fn bad_requests_are_told_what_is_wrong_and_change_nothing(setup: Setup) {
     for (body, says) in [
         ("", "EOF"),
         ("{", "EOF"),
-        ("[]", "length"),
-        ("null", "null"),
+        ("[]", "object"),
+        (r#"["e"]"#, "object"),
+        ("null", "object"),
         ("{}", "event_id"),
         (r#"{"event_id":7}"#, "event_id"),
         (r#"{"event_id":""}"#, "event_id"),
