@@ -14,8 +14,8 @@ use crate::support::redis;
 use crate::support::scratch::Scratch;
 use crate::support::usher::{ADMIN_TOKEN, JWT_SECRET, user_token};
 
-const TICKET_SECRET: &str = "a-secret-of-the-tickets-0123456789";
-const PASS_SECRET: &str = "a-secret-of-the-passes-0123456789";
+pub const TICKET_SECRET: &str = "a-secret-of-the-tickets-0123456789";
+pub const PASS_SECRET: &str = "a-secret-of-the-passes-0123456789";
 
 /// The binary with these variables, and none of the tests' own.
 fn usher(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
@@ -48,15 +48,15 @@ async fn succeeds(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Stri
 }
 
 /// A service in a process of its own; killed when this is dropped.
-struct Service {
+pub struct Service {
     child: Child,
-    address: String,
-    client: reqwest::Client,
+    pub address: String,
+    pub client: reqwest::Client,
     dir: std::path::PathBuf,
 }
 
 impl Service {
-    async fn start(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
+    pub async fn start(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
         let log = |name: &str| std::fs::File::create(dir.join(name)).expect("a file");
         let mut command = usher(dir, &[("USHER_RATE_LIMIT_PER_VISITOR", "0")], args);
         command.envs(variables.iter().copied()).stdout(log("stdout")).stderr(log("stderr"));
@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// What it logged.
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("stderr")).unwrap_or_default()
     }
 
@@ -84,11 +84,11 @@ impl Service {
         self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    fn stdout(&self) -> String {
+    pub fn stdout(&self) -> String {
         std::fs::read_to_string(self.dir.join("stdout")).expect("a file")
     }
 
-    fn api(&self, method: Method, path: &str) -> RequestBuilder {
+    pub fn api(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}/api/v1{path}", self.address))
     }
 
@@ -106,13 +106,13 @@ impl Service {
         Some((reply.status().as_u16(), reply.text().await.ok()?))
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()));
     }
 
     /// Waits for the end and gives the exit code.
-    async fn ended(&mut self) -> Option<i32> {
+    pub async fn ended(&mut self) -> Option<i32> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {

@@ -27,6 +27,7 @@ macro_rules! on_every_setup {
 mod callers;
 mod desk;
 mod errors;
+mod hostile;
 mod inventory;
 mod line;
 mod memory;
@@ -34,5 +35,6 @@ mod operators;
 mod passes;
 mod rate;
 mod reserving;
+mod shapes;
 mod stalls;
 mod stream;

@@ -2,8 +2,11 @@
 
 #![allow(dead_code)]
 
+#[path = "../../../src/hostile.rs"]
+pub mod hostile;
 pub mod postgres;
 pub mod process;
 pub mod redis;
 pub mod scratch;
 pub mod usher;
+pub mod wire;
