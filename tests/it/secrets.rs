@@ -155,7 +155,7 @@ async fn started(dir: &Path, more: &[(&str, &str)]) -> Service {
         ("USHER_AUTH_JWT_SECRET", JWT_SECRET),
         ("USHER_AUTH", "optional"),
         ("USHER_TICKET_SECRET", TICKET_SECRET),
-        ("USHER_LOG_LEVEL", "trace"),
+        ("USHER_LOG_LEVEL", "trace,actix_http=trace"),
     ];
     variables.extend(more);
     Service::start(dir, &variables, &[]).await

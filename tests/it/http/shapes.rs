@@ -23,8 +23,9 @@ async fn ask(world: &World, bytes: &[u8]) -> Vec<Answer> {
     let heard = talk(world.instances[0].address, bytes, QUIET).await;
     let heard = heard.unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(bytes)));
     let all = answers(&heard).unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(bytes)));
-    all.iter()
-        .for_each(|answer| answer.check().unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(bytes))));
+    for answer in &all {
+        answer.check().unwrap_or_else(|why| panic!("{why}: {}", String::from_utf8_lossy(bytes)));
+    }
     all
 }
 

@@ -86,7 +86,7 @@ pub async fn talk(address: SocketAddr, bytes: &[u8], quiet: Duration) -> Result<
             }
             false
         };
-        let (_, closed) = tokio::join!(sending, hearing);
+        let ((), closed) = tokio::join!(sending, hearing);
         if !closed {
             let _told = to.shutdown().await;
             while let Ok(length @ 1..) = from.read(&mut buffer).await {
