@@ -150,7 +150,7 @@ fn pointers(value: &Value, at: String, all: &mut Vec<String>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, inner)| pointers(inner, format!("{at}/{name}"), all)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(n, inner)| pointers(inner, format!("{at}/{n}"), all))
+            items.iter().enumerate().for_each(|(n, inner)| pointers(inner, format!("{at}/{n}"), all));
         }
         _ => {}
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderName, X_FORWARDED_FOR};
+use actix_web::http::header::{HeaderName, HeaderValue, X_FORWARDED_FOR};
 
 use crate::config::Network;
 
@@ -21,7 +21,7 @@ impl Proxies {
     /// The client's address: the peer's, or, where the peer is trusted, the right-most hop of `X-Forwarded-For` that is not.
     pub fn client(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
-        Some(self.first_untrusted(peer, request.headers().get_all(&FORWARDED).map(|value| value.as_bytes())))
+        Some(self.first_untrusted(peer, request.headers().get_all(&FORWARDED).map(HeaderValue::as_bytes)))
     }
 
     /// Goes through the hops from the right, over all lines of the header. They are read as bytes: what a client made up may

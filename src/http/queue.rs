@@ -33,6 +33,18 @@ pub struct LeaveBody {
     token: Option<String>,
 }
 
+/// One event of a stream, as a reader of server-sent events has it: for the document only.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+pub struct PositionEvent {
+    /// `position`; none where the server only says when to connect again.
+    event: Option<String>,
+    /// The object of a poll, as JSON.
+    data: Option<String>,
+    /// Milliseconds to wait before the next connection, when the server stops.
+    retry: Option<u64>,
+}
+
 /// The answer to a leave.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct LeaveView {
@@ -91,7 +103,7 @@ pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<S
 /// The position as server-sent events: at once, on every change, and last with the pass.
 #[utoipa::path(get, path = "/api/v1/queue/position/{event_id}/stream", tag = "Queue", params(("event_id" = EventId, Path)),
     security((), ("visitor" = []), ("ticket" = [])),
-    responses((status = 200, description = "`event: position` with the object of a poll", body = String, content_type = "text/event-stream"),
+    responses((status = 200, description = "`event: position` with the object of a poll", body = PositionEvent, content_type = "text/event-stream"),
         (status = "4XX", description = "As a poll", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "OVERLOADED: poll instead; STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn stream(state: web::Data<State>, caller: Caller, path: web::Path<String>) -> Answer<HttpResponse> {
