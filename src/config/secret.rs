@@ -111,9 +111,10 @@ mod tests {
             path in "(/[a-z0-9]{0,5})?", query in "(\\?[a-z]{1,5}=[a-z@]{0,5})?", mark in "password|sslpassword|PassWord|passfile",
         ) {
             let first = format!("redis://{user}:{before}hunter2{after}@{host}{path}{query}");
+            // A parameter ends at an ampersand.
+            let before = before.replace('&', "+");
             let last = format!("postgres://{user}@{host}{path}?x=y&{mark}={before}hunter2{after}");
-            // A parameter ends at an ampersand; an at-sign in it is taken for the end of a password before the host.
-            for url in [first, last.replacen(&before, &before.replace('&', "+"), usize::from(before.contains('&')))] {
+            for url in [first, last] {
                 prop_assert!(!mask_url(&url).contains("hunter2"), "{} is shown as {}", url, mask_url(&url));
             }
         }

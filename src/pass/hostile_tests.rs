@@ -113,7 +113,9 @@ proptest! {
         let changed = changes.iter().fold(token.to_owned(), |text, change| {
             if text.is_empty() || !text.is_ascii() { text } else { change.make(&text) }
         });
-        prop_assume!(changed != token);
+        if changed == token {
+            return Ok(());
+        }
         prop_assert_eq!(DOORS.open_to(&changed), Vec::<&str>::new(), "{}", changed);
     }
 
@@ -124,7 +126,10 @@ proptest! {
         let part = |token: usize, at: usize| tokens[token].split('.').nth(at).expect("three parts");
         let [header, claims, signature] = parts;
         let made = [part(header, 0), part(claims, 1), part(signature, 2)].join(".");
-        prop_assume!(!tokens.contains(&made.as_str()));
+        // Tokens of one key have one header: with that of the other it is the same token.
+        if tokens.contains(&made.as_str()) {
+            return Ok(());
+        }
         prop_assert_eq!(DOORS.open_to(&made), Vec::<&str>::new(), "{}", made);
     }
 
