@@ -1,7 +1,7 @@
 # What can be run here. The work is done by cargo and by the scripts beside this file.
 
 .DEFAULT_GOAL := help
-.PHONY: help test check load bench
+.PHONY: help test check schema load bench
 
 help: ## List what can be run
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ check: ## Formatting, lints, documentation, licences
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 	scripts/licences
+
+schema: ## Compare the service with its OpenAPI document (SCHEMA_SEED replays a run, SCHEMA_EXAMPLES makes it longer)
+	scripts/schema-check
 
 load: ## Run the k6 flows on private Redis, Postgres and two instances
 	scripts/load

@@ -10,6 +10,8 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod follow;
+#[cfg(test)]
+mod hostile;
 pub mod http;
 pub mod ledger;
 pub mod line;

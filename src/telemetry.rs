@@ -20,9 +20,17 @@ pub fn init(log: &LogSettings) -> bool {
 }
 
 /// The settings were checked, so the filter is legal; were it not, `info` is better than silence.
+///
+/// The server beneath calls every request that it cannot read an error: anybody who sends rubbish could fill the log. It is heard
+/// only where the filter names it.
 fn filter(log: &LogSettings) -> EnvFilter {
-    EnvFilter::builder().parse(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"))
+    let quiet = if log.filter.contains(SERVER) { "" } else { &format!(",{SERVER}=off") };
+    let filter = format!("{}{quiet}", log.filter);
+    EnvFilter::builder().parse(filter).unwrap_or_else(|_| EnvFilter::new("info"))
 }
+
+/// What reads the requests.
+const SERVER: &str = "actix_http";
 
 /// Logs, once at start, the settings in force with where each came from, and what is risky about them.
 pub fn report(loaded: &Loaded) {
@@ -55,5 +63,9 @@ mod tests {
         let log = from_pairs(&[("log_level", "WARN,usher::engine=Debug")]).expect("legal").log;
         let shown = filter(&log).to_string();
         assert!(shown.contains("warn") && shown.contains("usher::engine=debug"), "{shown}");
+        assert!(shown.contains("actix_http=off"), "{shown}");
+        let log = from_pairs(&[("log_level", "info,actix_http=error")]).expect("legal").log;
+        let shown = filter(&log).to_string();
+        assert!(shown.contains("actix_http=error") && !shown.contains("off"), "{shown}");
     }
 }

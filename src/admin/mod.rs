@@ -41,7 +41,6 @@ pub struct LiveNumbers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ZoneNumbers {
     /// The event.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// The show.
     pub show_id: String,
@@ -63,7 +62,6 @@ pub struct ZoneNumbers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ZoneChange {
     /// The event.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// The show.
     pub show_id: String,

@@ -36,29 +36,22 @@ pub struct ReserveRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Reservation {
     /// The booking.
-    #[schema(value_type = String)]
     pub booking_id: BookingId,
     /// `reserved`.
     pub status: BookingStatus,
     /// When the reservation ends unless it is confirmed.
-    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// What all seats cost.
-    #[schema(value_type = f64)]
     pub total_price: Money,
     /// Seats.
     pub quantity: u32,
     /// The event.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// The show.
-    #[schema(value_type = String)]
     pub show_id: ShowId,
     /// The zone.
-    #[schema(value_type = String)]
     pub zone_id: ZoneId,
     /// The catalogue's price of a seat.
-    #[schema(value_type = f64)]
     pub unit_price: Money,
 }
 
@@ -162,4 +155,27 @@ pub(super) fn answer_body(booking: &Booking) -> Result<String, Problem> {
         unit_price: booking.unit_price,
     })
     .map_err(Problem::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile;
+
+    proptest! {
+        #![proptest_config(hostile::config("keys"))]
+
+        #[test]
+        fn a_key_is_visible_ascii_of_a_bounded_length(key in "\\PC{0,6}|[!-~]{1,300}|[ -~]{0,9}") {
+            let visitor = VisitorId::parse("anna").expect("an id");
+            let good = (1..=255).contains(&key.len()) && key.bytes().all(|b| (b'!'..=b'~').contains(&b));
+            let read = idempotency_key(&visitor, Some(&key));
+            prop_assert_eq!(read.is_ok(), good);
+            if let Ok(read) = read {
+                prop_assert_eq!(read, IdempotencyKey { visitor, route: ROUTE, key });
+            }
+        }
+    }
 }

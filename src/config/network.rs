@@ -28,7 +28,13 @@ impl Network {
         let base: IpAddr = address.parse().map_err(|_| InvalidNetwork)?;
         let width = if base.is_ipv4() { 32 } else { 128 };
         let bits = bits.unwrap_or(width);
-        if bits > width { Err(InvalidNetwork) } else { Ok(Self { base, bits }) }
+        match base.to_canonical() {
+            _ if bits > width => Err(InvalidNetwork),
+            // IPv4 in IPv6 form is IPv4, as the addresses are that it is compared with.
+            v4 @ IpAddr::V4(_) if base.is_ipv6() && bits >= 96 => Ok(Self { base: v4, bits: bits - 96 }),
+            IpAddr::V4(_) if base.is_ipv6() => Err(InvalidNetwork),
+            _ => Ok(Self { base, bits }),
+        }
     }
 
     /// Whether the address lies in the range. An IPv4 address that arrives in IPv6 form counts as what it is.
@@ -60,7 +66,10 @@ impl fmt::Display for Network {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     fn within(range: &str, address: &str) -> bool {
         Network::parse(range).expect("a range").contains(address.parse().expect("an address"))
@@ -76,6 +85,20 @@ mod tests {
         assert!(within("fd00::/8", "fd12::1") && !within("fd00::/8", "fe80::1"));
         for bad in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "proxy", "10.0.0.0/x", "10.0.0.0/"] {
             assert_eq!(Network::parse(bad), Err(InvalidNetwork), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("networks"))]
+
+        #[test]
+        fn a_range_holds_its_own_base_and_reads_as_it_is_written(text in "\\PC{0,12}|[0-9a-f.:/]{0,30}", base: std::net::IpAddr, bits: u8) {
+            for text in [text, format!("{base}/{bits}"), base.to_string(), format!("::ffff:{base}/{bits}")] {
+                if let Ok(network) = Network::parse(&text) {
+                    prop_assert!(network.contains(network.base), "{}", &text);
+                    prop_assert_eq!(Network::parse(&network.to_string()), Ok(network), "{}", text);
+                }
+            }
         }
     }
 }

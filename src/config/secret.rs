@@ -44,6 +44,10 @@ impl fmt::Display for Secret {
 /// doubt too much is hidden, never too little.
 pub fn mask_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
+    // An `@` behind a `?` ends a password in front of the host, or belongs to a parameter that is one: nobody can tell.
+    if rest.split_once('?').is_some_and(|(_, query)| query.contains('@') && names_password(query)) {
+        return format!("{scheme}://{MASK}");
+    }
     let shown = match rest.rsplit_once('@') {
         Some((user_info, host)) => match user_info.split_once(':') {
             Some((user, _)) => format!("{user}:{MASK}@{host}"),
@@ -55,7 +59,7 @@ pub fn mask_url(url: &str) -> String {
     let shown = match shown.split_once('?') {
         Some((path, query)) => {
             let masked = query.split('&').map(|pair| match pair.split_once('=') {
-                Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}={MASK}"),
+                Some((name, _)) if names_password(name) => format!("{name}={MASK}"),
                 _ => pair.to_owned(),
             });
             format!("{path}?{}", masked.collect::<Vec<_>>().join("&"))
@@ -65,9 +69,16 @@ pub fn mask_url(url: &str) -> String {
     format!("{scheme}://{shown}")
 }
 
+fn names_password(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("pass")
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn a_secret_never_prints() {
@@ -88,6 +99,24 @@ mod tests {
             ("hunter2", "***"),
         ] {
             assert_eq!(mask_url(url), shown);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("secrets"))]
+
+        #[test]
+        fn no_password_shows_whatever_is_around_it(
+            before in "[!-~]{0,6}", after in "[!-~]{0,6}", user in "[a-z]{0,5}", host in "[a-z]{1,5}(:[0-9]{1,4})?",
+            path in "(/[a-z0-9]{0,5})?", query in "(\\?[a-z]{1,5}=[a-z@]{0,5})?", mark in "password|sslpassword|PassWord|passfile",
+        ) {
+            let first = format!("redis://{user}:{before}hunter2{after}@{host}{path}{query}");
+            // A parameter ends at an ampersand.
+            let before = before.replace('&', "+");
+            let last = format!("postgres://{user}@{host}{path}?x=y&{mark}={before}hunter2{after}");
+            for url in [first, last] {
+                prop_assert!(!mask_url(&url).contains("hunter2"), "{} is shown as {}", url, mask_url(&url));
+            }
         }
     }
 }

@@ -292,3 +292,30 @@ fn lists_and_switches_are_read_from_every_source() {
 fn a_file_that_is_not_there_is_named() {
     assert!(refused(&["--config", "/nowhere/usher.toml"], &[]).contains("/nowhere/usher.toml"));
 }
+
+proptest::proptest! {
+    #![proptest_config(crate::hostile::config("settings"))]
+
+    /// Whatever a setting is said to be: it is taken or refused by name, and a secret is never repeated.
+    #[test]
+    fn any_text_is_taken_or_refused_by_name(
+        at in 0..200_usize, text in "\\PC{0,40}|[ -~]{0,40}|[0-9]{1,30}|[0-9.:/,]{0,20}|https?://[a-z:/]{0,9}|[a-z]+=[a-z]{1,5}|.{200,300}|[a-z]{32,40}",
+    ) {
+        let all: Vec<_> = table::all().collect();
+        let setting = all[at % all.len()];
+        let checked = setting.kind.check(&text);
+        let shown = setting.kind.show(&text);
+        if setting.kind.is_secret() {
+            proptest::prop_assert_eq!(&shown, MASK);
+        }
+        let read = from_pairs(&[(setting.key, &text)]);
+        // White space around a value means nothing, and an empty one is none.
+        if checked.is_err() && setting.kind.check(text.trim()).is_err() && !text.trim().is_empty() {
+            let said = read.expect_err("refused").to_string();
+            proptest::prop_assert!(said.contains(&setting.key.replace('_', "-")), "{}", said);
+            if setting.kind.is_secret() && text.len() > 8 {
+                proptest::prop_assert!(!said.contains(&text), "{}", said);
+            }
+        }
+    }
+}

@@ -23,14 +23,14 @@ pub const MAX_NAME_CHARS: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     /// Unique within the show.
-    #[schema(value_type = String)]
     pub id: ZoneId,
     /// What visitors read.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001F\\u007F-\\u009F]*$")]
     pub name: String,
     /// Seats there are, 0 to [`MAX_CAPACITY`].
+    #[schema(maximum = 10_000_000)]
     pub capacity: u32,
     /// The price of a seat.
-    #[schema(value_type = f64)]
     pub price: Money,
 }
 
@@ -39,16 +39,16 @@ pub struct Zone {
 #[serde(deny_unknown_fields)]
 pub struct Show {
     /// Unique within the event.
-    #[schema(value_type = String)]
     pub id: ShowId,
     /// What visitors read.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001F\\u007F-\\u009F]*$")]
     pub name: String,
     /// When it starts, if that is known.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub starts_at: Option<Timestamp>,
     /// Its zones.
     #[serde(default)]
+    #[schema(max_items = 5000)]
     pub zones: Vec<Zone>,
 }
 
@@ -57,9 +57,11 @@ pub struct Show {
 #[serde(deny_unknown_fields)]
 pub struct EventSpec {
     /// What visitors read.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[^\\u0000-\\u001F\\u007F-\\u009F]*$")]
     pub name: String,
     /// Its shows.
     #[serde(default)]
+    #[schema(max_items = 1000)]
     pub shows: Vec<Show>,
     /// The rules of its queue.
     #[serde(default)]
@@ -142,7 +144,10 @@ impl Event {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     fn spec(json: &str) -> Result<(), String> {
         serde_json::from_str::<EventSpec>(json).map_err(|e| e.to_string())?.check()
@@ -165,6 +170,29 @@ mod tests {
         ] {
             let error = spec(&bad).expect_err(&bad);
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("catalogue"))]
+
+        /// A spec of any shape is refused, or is one that is whole when it is written and read again.
+        #[test]
+        fn a_spec_is_refused_or_reads_as_it_is_written(json in hostile::spoiled(serde_json::json!({
+            "name": "Tour", "queue": { "admit_per_minute": 60, "state": "lobby", "opens_at": "2026-05-01T18:00:00Z" },
+            "shows": [
+                { "id": "s1", "name": "Friday", "starts_at": "2026-05-01T18:00:00+02:00",
+                  "zones": [{ "id": "z1", "name": "Floor", "capacity": 5, "price": 19.99 }, { "id": "z2", "name": "Seats", "capacity": 0, "price": 0 }] },
+                { "id": "s2", "name": "Saturday" },
+            ],
+        }))) {
+            let Ok(spec) = serde_json::from_value::<EventSpec>(json) else { return Ok(()) };
+            if spec.check().is_ok() {
+                let written = serde_json::to_string(&spec).expect("JSON");
+                let read: EventSpec = serde_json::from_str(&written).expect("what is written is read");
+                prop_assert_eq!(read.check(), Ok(()));
+                prop_assert_eq!(read, spec);
+            }
         }
     }
 }

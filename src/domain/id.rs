@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// The longest id that is accepted, in bytes.
 pub const MAX_ID_LEN: usize = 128;
 
+/// The alphabet and the length as the OpenAPI document says them.
+const PATTERN: &str = "^[A-Za-z0-9._:-]{1,128}$";
+
 /// Why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 128 characters from [A-Za-z0-9._:-]")]
@@ -49,6 +52,19 @@ macro_rules! ids {
             /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                let text = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String);
+                text.min_length(Some(1)).max_length(Some(MAX_ID_LEN)).pattern(Some(PATTERN)).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
             }
         }
 
@@ -128,7 +144,10 @@ impl fmt::Display for ZoneKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn the_alphabet_and_the_length_are_checked() {
@@ -146,5 +165,35 @@ mod tests {
         assert_eq!(key.to_string(), "s1/z:1");
         assert!(ZoneKey::parse("s1").is_err());
         assert!(ZoneKey::parse("s1/z/2").is_err());
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("ids"))]
+
+        #[test]
+        fn an_id_is_what_the_pattern_says(text in "\\PC{0,6}|[A-Za-z0-9._:-]{1,140}|[A-Za-z0-9._:-]{0,9}.[A-Za-z0-9._:-]{0,9}") {
+            let good = (1..=128).contains(&text.len())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._:-".contains(c));
+            prop_assert_eq!(EventId::parse(&text).is_ok(), good);
+            let quoted = serde_json::to_string(&text).expect("JSON");
+            let read: Result<VisitorId, _> = serde_json::from_str(&quoted);
+            prop_assert_eq!(read.is_ok(), good);
+            if let Ok(id) = read {
+                prop_assert_eq!((id.as_str(), serde_json::to_string(&id).expect("JSON")), (text.as_str(), quoted));
+            }
+        }
+
+        #[test]
+        fn a_zone_key_is_two_ids_and_one_slash(show in "[A-Za-z0-9._:-]{0,3}", zone in "[A-Za-z0-9._:/ -]{0,4}", text in "[a/ ]{0,6}|\\PC{0,6}") {
+            let made = format!("{show}/{zone}");
+            for text in [made, text] {
+                let good = text.split('/').count() == 2 && text.split('/').all(|half| ShowId::parse(half).is_ok());
+                let read = ZoneKey::parse(&text);
+                prop_assert_eq!(read.is_ok(), good, "{:?}", &text);
+                if let Ok(key) = read {
+                    prop_assert_eq!(key.to_string(), text);
+                }
+            }
+        }
     }
 }

@@ -49,6 +49,20 @@ impl Money {
     }
 }
 
+impl utoipa::PartialSchema for Money {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let number = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::Number);
+        let most = (Self::MAX.0 / 100) as f64;
+        number.description(Some("Major units, at most two decimals")).minimum(Some(0.0)).maximum(Some(most)).into()
+    }
+}
+
+impl utoipa::ToSchema for Money {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Money".into()
+    }
+}
+
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[allow(clippy::cast_precision_loss)] // at most 1e11, far below 2^53
@@ -64,7 +78,10 @@ impl<'de> Deserialize<'de> for Money {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn major_units_become_minor_units_exactly() {
@@ -80,5 +97,27 @@ mod tests {
     fn the_wire_shows_major_units() {
         let total = Money::from_major(100.0).expect("valid").times(2);
         assert_eq!(serde_json::to_string(&total).expect("json"), "200.0");
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("money"))]
+
+        #[test]
+        fn no_amount_is_lost_on_the_wire(minor in 0..=Money::MAX.minor()) {
+            let amount = Money::from_minor(minor).expect("in range");
+            let json = serde_json::to_string(&amount).expect("JSON");
+            prop_assert_eq!(serde_json::from_str::<Money>(&json).expect("JSON"), amount, "{}", json);
+        }
+
+        #[test]
+        fn any_number_is_an_amount_to_the_cent_or_refused(major in prop_oneof![any::<f64>(), -1.0..1e7, 0.0..100.0], json in hostile::json()) {
+            if let Ok(amount) = Money::from_major(major) {
+                prop_assert!(amount >= Money::default() && amount <= Money::MAX);
+                prop_assert!((amount.minor() as f64 / 100.0 - major).abs() < 1e-5, "{} is {}", major, amount.minor());
+            }
+            if let Ok(amount) = serde_json::from_value::<Money>(json.clone()) {
+                prop_assert!(json.is_number() && amount <= Money::MAX);
+            }
+        }
     }
 }

@@ -42,23 +42,29 @@ impl QueueState {
 #[serde(default, deny_unknown_fields)]
 pub struct QueuePolicy {
     /// Visitors let in a minute, 0 to 60,000,000.
+    #[schema(minimum = 0, maximum = 60_000_000)]
     pub admit_per_minute: u32,
     /// Most passes out at a time, 0 to 10,000,000; 0 = no limit.
+    #[schema(minimum = 0, maximum = 10_000_000)]
     pub max_active: u32,
     /// Seconds a pass is good for, 1 to 86,400.
+    #[schema(minimum = 1, maximum = 86_400)]
     pub pass_ttl_seconds: u32,
     /// Most visitors in the line, 0 to 100,000,000; 0 = no limit.
+    #[schema(minimum = 0, maximum = 100_000_000)]
     pub max_queue: u32,
     /// Seconds a reservation waits for its confirmation, 1 to 86,400.
+    #[schema(minimum = 1, maximum = 86_400)]
     pub hold_ttl_seconds: u32,
     /// Most seats a visitor may have of this event, 0 to 1,000,000; 0 = no limit.
+    #[schema(minimum = 0, maximum = 1_000_000)]
     pub max_per_user: u32,
     /// What the operator wants of the queue.
     pub state: QueueState,
     /// Before this time the queue is a lobby, if it is `open` or `lobby`.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub opens_at: Option<Timestamp>,
     /// A word to those who wait, at most 500 characters.
+    #[schema(max_length = 500)]
     pub message: Option<String>,
     /// Whether a reservation needs a pass.
     pub queue_required: bool,
@@ -147,32 +153,37 @@ impl QueuePolicy {
 pub struct PolicyPatch {
     /// See [`QueuePolicy::admit_per_minute`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 60_000_000)]
     pub admit_per_minute: Option<u32>,
     /// See [`QueuePolicy::max_active`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 10_000_000)]
     pub max_active: Option<u32>,
     /// See [`QueuePolicy::pass_ttl_seconds`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86_400)]
     pub pass_ttl_seconds: Option<u32>,
     /// See [`QueuePolicy::max_queue`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 100_000_000)]
     pub max_queue: Option<u32>,
     /// See [`QueuePolicy::hold_ttl_seconds`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 86_400)]
     pub hold_ttl_seconds: Option<u32>,
     /// See [`QueuePolicy::max_per_user`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000)]
     pub max_per_user: Option<u32>,
     /// See [`QueuePolicy::state`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<QueueState>,
     /// See [`QueuePolicy::opens_at`]; null clears it.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub opens_at: Option<Option<Timestamp>>,
     /// See [`QueuePolicy::message`]; null clears it.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, max_length = 500)]
     pub message: Option<Option<String>>,
     /// See [`QueuePolicy::queue_required`].
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -213,7 +224,10 @@ impl PolicyPatch {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn a_lobby_opens_by_itself() {
@@ -248,6 +262,33 @@ mod tests {
             [r#"{"admit_per_minut":1}"#, r#"{"admit_per_minute":-1}"#, r#"{"max_active":1.5}"#, r#"{"state":"ajar"}"#]
         {
             assert!(serde_json::from_str::<PolicyPatch>(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("policy"))]
+
+        /// A patch of any shape is refused, or gives a policy that is in range and changes nothing that it does not name.
+        #[test]
+        fn a_patch_is_refused_or_gives_a_legal_policy(json in hostile::spoiled(serde_json::json!({
+            "admit_per_minute": 600, "max_active": 7, "pass_ttl_seconds": 300, "max_queue": 5, "hold_ttl_seconds": 600,
+            "max_per_user": 4, "state": "paused", "opens_at": "2026-05-01T18:00:00Z", "message": "hi", "queue_required": false,
+        }))) {
+            let Ok(patch) = serde_json::from_value::<PolicyPatch>(json.clone()) else { return Ok(()) };
+            let Ok(after) = patch.apply(&QueuePolicy::default()) else { return Ok(()) };
+            prop_assert_eq!(after.check(), Ok(()));
+            let written = serde_json::to_value(&after).expect("JSON");
+            let before = serde_json::to_value(QueuePolicy::default()).expect("JSON");
+            for (field, value) in written.as_object().expect("an object") {
+                let named = json.get(field).filter(|named| !named.is_null() || matches!(field.as_str(), "opens_at" | "message"));
+                match named {
+                    // A time may come back in another form.
+                    Some(named) if field == "opens_at" => prop_assert_eq!(named.is_null(), value.is_null()),
+                    Some(named) => prop_assert_eq!(named, value, "{}", field),
+                    None => prop_assert_eq!(&before[field], value, "{}", field),
+                }
+            }
+            prop_assert_eq!(serde_json::from_value::<QueuePolicy>(written).expect("what is written is read"), after);
         }
     }
 }

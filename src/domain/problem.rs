@@ -61,6 +61,8 @@ codes! {
     BookingNotFound = "BOOKING_NOT_FOUND", 404, "There is no such booking";
     /// The path exists, not with this method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED", 405, "This method is not allowed here";
+    /// The body did not come.
+    RequestTimeout = "REQUEST_TIMEOUT", 408, "The request took too long to arrive";
     /// The line is at its limit.
     QueueFull = "QUEUE_FULL", 409, "The queue is full";
     /// The queue takes no joins.
@@ -81,12 +83,16 @@ codes! {
     CapacityInUse = "CAPACITY_IN_USE", 409, "More seats than that are sold or held";
     /// The body is too large.
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", 413, "The body is too large";
+    /// The path and query are too long.
+    UriTooLong = "URI_TOO_LONG", 414, "The path or query is too long";
     /// The body is not JSON.
     UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE", 415, "The body must be JSON";
     /// The key was used with another body.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", 422, "The idempotency key was used for another request";
     /// Too many requests from one caller.
     RateLimited = "RATE_LIMITED", 429, "Too many requests";
+    /// The headers are too large.
+    HeadersTooLarge = "HEADERS_TOO_LARGE", 431, "The headers are too large";
     /// A fault of ours.
     InternalError = "INTERNAL_ERROR", 500, "Something went wrong here";
     /// More than this instance can take right now.
@@ -94,6 +100,9 @@ codes! {
     /// A store cannot be reached.
     StoreUnavailable = "STORE_UNAVAILABLE", 503, "A store cannot be reached";
 }
+
+/// The longest detail that repeats what was sent, in characters.
+const MAX_QUOTED_CHARS: usize = 300;
 
 /// An error as a caller sees it, with the cause for the log.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +112,8 @@ pub struct Problem {
     pub code: Code,
     /// What to do about it. Never a cause from inside.
     pub detail: String,
+    /// Whether `detail` repeats what the caller sent: then it is for the caller alone, and never for a log.
+    pub quotes: bool,
     /// When to try again; set for every 429 and 503.
     pub retry_after: Option<Duration>,
     /// What happened inside: for the log only.
@@ -115,12 +126,21 @@ impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let retry_after = matches!(code, Code::Overloaded | Code::StoreUnavailable | Code::RequestInProgress)
             .then_some(Duration::from_secs(1));
-        Self { code, detail: detail.into(), retry_after, cause: None }
+        Self { code, detail: detail.into(), quotes: false, retry_after, cause: None }
     }
 
     /// A body, parameter or header that does not have the form asked for.
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(Code::InvalidRequest, detail)
+    }
+
+    /// As [`Problem::invalid`], with a detail that repeats a part of what was sent: cut short, and not logged.
+    pub fn invalid_as_sent(detail: &str) -> Self {
+        let mut short: String = detail.chars().take(MAX_QUOTED_CHARS).collect();
+        if short.len() < detail.len() {
+            short.push('…');
+        }
+        Self { quotes: true, ..Self::invalid(short) }
     }
 
     /// A fault of ours, with its cause for the log.

@@ -11,6 +11,9 @@ use time::format_description::well_known::Rfc3339;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp(i64);
 
+/// The microseconds from 0000-01-01T00:00:00Z up to the end of 9999-12-31.
+const WRITABLE: std::ops::Range<i64> = -62_167_219_200_000_000..253_402_300_800_000_000;
+
 /// Why a text is not a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time such as 2026-05-01T18:00:00Z")]
@@ -52,13 +55,14 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads an RFC 3339 time of any offset.
+    /// Reads an RFC 3339 time of any offset. In UTC it must lie in the years 0 to 9999, which is what can be written again.
     ///
     /// # Errors
     /// [`InvalidTime`] when the text has another form.
     pub fn parse(text: &str) -> Result<Self, InvalidTime> {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTime)?;
-        i64::try_from(at.unix_timestamp_nanos() / 1_000).map(Self).map_err(|_| InvalidTime)
+        let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).map_err(|_| InvalidTime)?;
+        if WRITABLE.contains(&micros) { Ok(Self(micros)) } else { Err(InvalidTime) }
     }
 }
 
@@ -75,6 +79,20 @@ impl fmt::Display for Timestamp {
         let length = 32 - rest.len();
         let written = written.and_then(|_| std::str::from_utf8(&text[..length]).ok());
         f.write_str(written.unwrap_or("9999-12-31T23:59:59Z"))
+    }
+}
+
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl utoipa::ToSchema for Timestamp {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
     }
 }
 
@@ -138,7 +156,10 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn a_time_reads_what_it_writes() {
@@ -147,5 +168,38 @@ mod tests {
         }
         assert_eq!(Timestamp::parse("2026-05-01T20:00:00+02:00"), Timestamp::parse("2026-05-01T18:00:00Z"));
         assert!(Timestamp::parse("tomorrow").is_err());
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_written_in_utc_is_no_time() {
+        for text in ["9999-12-31T23:59:59-00:01", "0000-01-01T00:00:00+00:01"] {
+            assert_eq!(Timestamp::parse(text), Err(InvalidTime), "{text}");
+        }
+        assert!(
+            Timestamp::parse("9999-12-31T23:59:59.999999Z").is_ok() && Timestamp::parse("0000-01-01T00:00:00Z").is_ok()
+        );
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("times"))]
+
+        #[test]
+        fn what_is_read_can_be_written_and_read_again(
+            text in "([0-9]{4}|0000|9999)-(0[1-9]|1[0-3])-([0-2][0-9]|3[0-2])[Tt ]([01][0-9]|2[0-5]):[0-5][0-9]:[0-6][0-9](\\.[0-9]{0,10})?([Zz]|[+-][0-2][0-9]:[0-5][0-9])|\\PC{0,30}",
+        ) {
+            if let Ok(at) = Timestamp::parse(&text) {
+                prop_assert_eq!(Timestamp::parse(&at.to_string()), Ok(at), "{}", at);
+                let json = serde_json::to_string(&at).expect("JSON");
+                prop_assert_eq!(serde_json::from_str::<Timestamp>(&json).expect("JSON"), at);
+            }
+        }
+
+        #[test]
+        fn any_number_of_microseconds_is_written_as_a_time(micros: i64, in_range in WRITABLE) {
+            prop_assert!(Timestamp::parse(&Timestamp::from_micros(micros).to_string()).is_ok());
+            let at = Timestamp::from_micros(in_range);
+            prop_assert_eq!(Timestamp::parse(&at.to_string()), Ok(at));
+            let _no_overflow = (at.plus(Duration::MAX), at.minus(Duration::MAX), at.since(Timestamp::from_micros(micros)));
+        }
     }
 }

@@ -7,7 +7,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::body::Body;
-use super::caller::bearer;
+use super::caller::{bearer, count_address};
 use super::error::{Answer, HttpProblem, ProblemBody};
 use super::params::{PageView, id, page};
 use super::state::State;
@@ -24,12 +24,15 @@ impl FromRequest for Operator {
     type Future = Ready<Result<Self, HttpProblem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(operator(request).map_err(HttpProblem::from))
+        let Some(state) = request.app_data::<web::Data<State>>() else {
+            return ready(Err(Problem::internal("no state").into()));
+        };
+        // Guesses are counted; the operator is not.
+        ready(operator(request, state).or_else(|refused| count_address(request, state).and(Err(refused.into()))))
     }
 }
 
-fn operator(request: &HttpRequest) -> Result<Operator, Problem> {
-    let state = request.app_data::<web::Data<State>>().ok_or_else(|| Problem::internal("no state"))?;
+fn operator(request: &HttpRequest, state: &State) -> Result<Operator, Problem> {
     let refused = || Problem::new(Code::Unauthorized, "Send Authorization: Bearer <USHER_ADMIN_TOKEN>.");
     let token = bearer(request).map_err(|_| refused())?.ok_or_else(refused)?;
     if !state.admin_token.matches(token) {
@@ -43,7 +46,6 @@ fn operator(request: &HttpRequest) -> Result<Operator, Problem> {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct AdminEventView {
     /// Its id.
-    #[schema(value_type = String)]
     id: EventId,
     /// Its name.
     name: String,
@@ -54,7 +56,6 @@ pub struct AdminEventView {
     /// Grows with every change of any event.
     version: i64,
     /// When it was last changed.
-    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
     /// Live numbers, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +121,7 @@ fn view(event: Event, live: Option<LiveNumbers>) -> AdminEventView {
 /// All events with their live numbers.
 #[utoipa::path(get, path = "/api/v1/admin/events", tag = "Operators", security(("admin" = [])),
     responses((status = 200, description = "All events", body = AdminEventsView),
-        (status = 401, description = "UNAUTHORIZED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn list(state: web::Data<State>, _: Operator) -> Answer<HttpResponse> {
     let data: Vec<_> = state.admin.events().await?.into_iter().map(|(event, live)| view(event, Some(live))).collect();
@@ -128,9 +129,9 @@ pub async fn list(state: web::Data<State>, _: Operator) -> Answer<HttpResponse> 
 }
 
 /// One event with its policy and live numbers.
-#[utoipa::path(get, path = "/api/v1/admin/events/{id}", tag = "Operators", params(("id" = String, Path)), security(("admin" = [])),
+#[utoipa::path(get, path = "/api/v1/admin/events/{id}", tag = "Operators", params(("id" = EventId, Path)), security(("admin" = [])),
     responses((status = 200, description = "The event", body = AdminEventView),
-        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn get(state: web::Data<State>, _: Operator, path: web::Path<String>) -> Answer<HttpResponse> {
     let (event, live) = state.admin.event(&id("id", &path)?).await?;
@@ -138,10 +139,10 @@ pub async fn get(state: web::Data<State>, _: Operator, path: web::Path<String>) 
 }
 
 /// Create or replace an event.
-#[utoipa::path(put, path = "/api/v1/admin/events/{id}", tag = "Operators", params(("id" = String, Path)), security(("admin" = [])),
+#[utoipa::path(put, path = "/api/v1/admin/events/{id}", tag = "Operators", params(("id" = EventId, Path)), security(("admin" = [])),
     request_body = EventSpec,
     responses((status = 201, description = "Created", body = AdminEventView), (status = 200, description = "Replaced", body = AdminEventView),
-        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, CAPACITY_IN_USE", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, CAPACITY_IN_USE, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn put(
     state: web::Data<State>,
@@ -155,10 +156,10 @@ pub async fn put(
 }
 
 /// Change some fields of the policy; in force everywhere when this is answered.
-#[utoipa::path(patch, path = "/api/v1/admin/events/{id}/queue", tag = "Operators", params(("id" = String, Path)), security(("admin" = [])),
+#[utoipa::path(patch, path = "/api/v1/admin/events/{id}/queue", tag = "Operators", params(("id" = EventId, Path)), security(("admin" = [])),
     request_body = PolicyPatch,
     responses((status = 200, description = "The policy now in force", body = QueuePolicy),
-        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn patch(
     state: web::Data<State>,
@@ -171,9 +172,9 @@ pub async fn patch(
 }
 
 /// Take an event away, even from under a waiting line. Its bookings stay.
-#[utoipa::path(delete, path = "/api/v1/admin/events/{id}", tag = "Operators", params(("id" = String, Path)), security(("admin" = [])),
+#[utoipa::path(delete, path = "/api/v1/admin/events/{id}", tag = "Operators", params(("id" = EventId, Path)), security(("admin" = [])),
     responses((status = 200, description = "Removed", body = DoneView),
-        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn remove(state: web::Data<State>, operator: Operator, path: web::Path<String>) -> Answer<HttpResponse> {
     state.admin.remove(&id("id", &path)?, &operator.0).await?;
@@ -181,10 +182,10 @@ pub async fn remove(state: web::Data<State>, operator: Operator, path: web::Path
 }
 
 /// Empty the line and make every pass void. Bookings stay.
-#[utoipa::path(post, path = "/api/v1/admin/events/{id}/reset", tag = "Operators", params(("id" = String, Path)), security(("admin" = [])),
+#[utoipa::path(post, path = "/api/v1/admin/events/{id}/reset", tag = "Operators", params(("id" = EventId, Path)), security(("admin" = [])),
     request_body = ResetBody,
     responses((status = 200, description = "Reset", body = DoneView),
-        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, EVENT_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn reset(
     state: web::Data<State>,
@@ -204,7 +205,7 @@ pub async fn reset(
 /// All zones, by the fast inventory and by the ledger.
 #[utoipa::path(get, path = "/api/v1/admin/inventory-status", tag = "Operators", security(("admin" = [])),
     responses((status = 200, description = "All zones", body = InventoryView),
-        (status = 401, description = "UNAUTHORIZED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn inventory(state: web::Data<State>, _: Operator) -> Answer<HttpResponse> {
     let zones = state.admin.inventory().await?;
@@ -214,7 +215,7 @@ pub async fn inventory(state: web::Data<State>, _: Operator) -> Answer<HttpRespo
 /// Rebuild the fast inventory from the ledger; safe while sales go on.
 #[utoipa::path(post, path = "/api/v1/admin/sync-inventory", tag = "Operators", security(("admin" = [])),
     responses((status = 200, description = "What was changed", body = SyncView),
-        (status = 401, description = "UNAUTHORIZED", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn sync(state: web::Data<State>, operator: Operator) -> Answer<HttpResponse> {
     let (zones, changed) = state.admin.sync_inventory(&operator.0).await?;
@@ -223,9 +224,9 @@ pub async fn sync(state: web::Data<State>, operator: Operator) -> Answer<HttpRes
 
 /// What operators did, newest first.
 #[utoipa::path(get, path = "/api/v1/admin/audit", tag = "Operators", security(("admin" = [])),
-    params(("page" = Option<u32>, Query, minimum = 1), ("page_size" = Option<u32>, Query, minimum = 1, maximum = 100)),
+    params(("page" = Option<u32>, Query, minimum = 1, maximum = 1_000_000), ("page_size" = Option<u32>, Query, minimum = 1, maximum = 100)),
     responses((status = 200, description = "One page", body = PageView<AuditEntry>),
-        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "UNAUTHORIZED, INVALID_REQUEST, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn audit(state: web::Data<State>, _: Operator, request: HttpRequest) -> Answer<HttpResponse> {
     let asked = page(&request)?;

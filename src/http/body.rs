@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header;
@@ -13,7 +14,10 @@ use super::error::HttpProblem;
 use super::state::State;
 use crate::domain::{Code, Problem};
 
-/// A JSON body of at most `max_body_bytes`.
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A JSON body of at most `max_body_bytes`: an object, as every body of the contract is.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
@@ -26,8 +30,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         Box::pin(async move {
             let limit = request.app_data::<web::Data<State>>().map_or(65_536, |state| state.max_body_bytes);
             check_type(&request)?;
-            let bytes = read(&mut payload, &request, limit).await?;
-            parse(&bytes).map(Self)
+            let bytes = tokio::time::timeout(PATIENCE, read(&mut payload, &request, limit)).await;
+            parse(&bytes.map_err(|_| too_slow())??).map(Self)
         })
     }
 }
@@ -39,6 +43,10 @@ fn check_type(request: &HttpRequest) -> Result<(), HttpProblem> {
         return Ok(());
     }
     Err(Problem::new(Code::UnsupportedMediaType, "Send the body with Content-Type: application/json.").into())
+}
+
+fn too_slow() -> HttpProblem {
+    Problem::new(Code::RequestTimeout, format!("The body must arrive within {} seconds.", PATIENCE.as_secs())).into()
 }
 
 async fn read(payload: &mut Payload, request: &HttpRequest, limit: usize) -> Result<Vec<u8>, HttpProblem> {
@@ -60,6 +68,10 @@ async fn read(payload: &mut Payload, request: &HttpRequest, limit: usize) -> Res
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpProblem> {
+    // An array would be taken as the fields in order, which nobody means.
+    if matches!(bytes.trim_ascii_start(), [first, ..] if *first != b'{') {
+        return Err(Problem::invalid("The body must be a JSON object.").into());
+    }
     if let Ok(parsed) = serde_json::from_slice(bytes) {
         return Ok(parsed);
     }
@@ -70,8 +82,96 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, HttpProblem> {
         let inner = error.into_inner();
         // What is not JSON at all has no field to name.
         let field = if inner.is_data() && path != "." { format!("{path}: ") } else { String::new() };
-        Problem::invalid(format!("{field}{inner}."))
+        Problem::invalid_as_sent(&format!("{field}{inner}."))
     })?;
     json.end().map_err(|_| Problem::invalid("There is more after the JSON body."))?;
     Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{EventId, EventSpec, Money, PolicyPatch};
+    use crate::hostile;
+
+    /// The shape of what visitors send.
+    #[derive(Debug, serde::Deserialize)]
+    struct Shape {
+        event_id: EventId,
+        quantity: u32,
+        #[serde(default)]
+        unit_price: Option<Money>,
+    }
+
+    fn read(text: &str) -> Result<Shape, Problem> {
+        parse(text.as_bytes()).map_err(|told: HttpProblem| told.problem)
+    }
+
+    fn refused(text: &str) -> String {
+        let told = read(text).expect_err(text);
+        assert_eq!(told.code, Code::InvalidRequest);
+        told.detail
+    }
+
+    #[test]
+    fn a_body_is_one_object_whose_fields_are_there_once() {
+        let good = read(r#" {"event_id":"e","quantity":2,"unit_price":19.99,"more":[]} "#).expect("good");
+        assert_eq!((good.event_id.as_str(), good.quantity, good.unit_price.map(Money::minor)), ("e", 2, Some(1_999)));
+        for (text, says) in [
+            (r#"["e",2,19.99]"#, "object"),
+            (r#""e""#, "object"),
+            ("null", "object"),
+            ("", "EOF"),
+            (r#"{"event_id":"e","quantity":2}{}"#, "more"),
+            (r#"{"event_id":"e","event_id":"f","quantity":2}"#, "duplicate"),
+            (r#"{"event_id":"e","quantity":2,"quantity":3}"#, "duplicate"),
+            (r#"{"event_id":"e","quantity":-1}"#, "quantity"),
+            (r#"{"event_id":"e","quantity":4294967296}"#, "quantity"),
+            (r#"{"event_id":"e","quantity":2.5}"#, "quantity"),
+            (r#"{"event_id":"e","quantity":"2"}"#, "quantity"),
+            (r#"{"event_id":"e","quantity":1e400}"#, "number"),
+            (r#"{"event_id":"e","quantity":2,"unit_price":1e300}"#, "unit_price"),
+            (&format!(r#"{{"event_id":"e","quantity":2,"more":{}}}"#, "[".repeat(60_000)), "value"),
+        ] {
+            let detail = refused(text);
+            assert!(detail.contains(says), "{says}: {detail}");
+        }
+    }
+
+    #[test]
+    fn a_detail_that_repeats_the_body_is_short_and_not_for_the_log() {
+        let told = read(&format!(r#"{{"event_id":"e","quantity":"{}"}}"#, "s".repeat(60_000))).expect_err("refused");
+        assert!(told.quotes && told.detail.contains("sss") && told.detail.chars().count() <= 301, "{}", told.detail);
+    }
+
+    proptest! {
+        #![proptest_config(hostile::config("bodies"))]
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                r#"[{}\[\]",:0-9a-z\\u.eE+ -]{0,80}"#.prop_map(String::into_bytes),
+                hostile::spoiled(serde_json::json!({"event_id": "e", "quantity": 2, "unit_price": 1.5})).prop_map(|json| json.to_string().into_bytes()),
+            ],
+        ) {
+            let told = [
+                parse::<Shape>(&bytes).err(),
+                parse::<EventSpec>(&bytes).err(),
+                parse::<PolicyPatch>(&bytes).err(),
+            ];
+            for told in told.into_iter().flatten() {
+                prop_assert_eq!(told.problem.code, Code::InvalidRequest);
+                prop_assert!(told.problem.detail.chars().count() <= 301);
+            }
+            if let Ok(read) = parse::<Shape>(&bytes) {
+                // What was read is what a reader that knows nothing of the shape finds.
+                let json: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+                prop_assert_eq!(&json["event_id"], read.event_id.as_str());
+                prop_assert_eq!(&json["quantity"], read.quantity);
+            }
+        }
+    }
 }

@@ -18,19 +18,16 @@ use crate::domain::{
 #[derive(Deserialize, utoipa::ToSchema)]
 pub struct ReserveBody {
     /// The event.
-    #[schema(value_type = String)]
     event_id: EventId,
     /// The show.
-    #[schema(value_type = String)]
     show_id: ShowId,
     /// The zone.
-    #[schema(value_type = String)]
     zone_id: ZoneId,
     /// Seats, 1 to 10.
+    #[schema(minimum = 1, maximum = 10)]
     quantity: u32,
     /// The price that was shown; a price that is no longer the catalogue's is refused.
     #[serde(default)]
-    #[schema(value_type = Option<f64>)]
     unit_price: Option<Money>,
     /// The pass, where it is not sent as X-Queue-Pass.
     #[serde(default)]
@@ -42,6 +39,7 @@ pub struct ReserveBody {
 pub struct ConfirmBody {
     /// The payment that confirms it, 1 to 128 characters.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000-\\u001F\\u007F-\\u009F]*$")]
     payment_id: Option<String>,
 }
 
@@ -49,35 +47,26 @@ pub struct ConfirmBody {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct BookingView {
     /// Its id.
-    #[schema(value_type = String)]
     booking_id: BookingId,
     /// The event.
-    #[schema(value_type = String)]
     event_id: EventId,
     /// The show.
-    #[schema(value_type = String)]
     show_id: ShowId,
     /// The zone.
-    #[schema(value_type = String)]
     zone_id: ZoneId,
     /// Where it stands.
     status: BookingStatus,
     /// Seats.
     quantity: u32,
     /// The price of a seat when it was made.
-    #[schema(value_type = f64)]
     unit_price: Money,
     /// What all seats cost.
-    #[schema(value_type = f64)]
     total_price: Money,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     /// When the reservation ends unless it is confirmed.
-    #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
     /// When it was confirmed.
-    #[schema(value_type = Option<String>, format = DateTime)]
     confirmed_at: Option<Timestamp>,
     /// What the visitor shows at the door.
     confirmation_code: Option<String>,
@@ -87,12 +76,10 @@ pub struct BookingView {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ConfirmView {
     /// The booking.
-    #[schema(value_type = String)]
     booking_id: BookingId,
     /// `confirmed`.
     status: BookingStatus,
     /// When it was confirmed.
-    #[schema(value_type = Option<String>, format = DateTime)]
     confirmed_at: Option<Timestamp>,
     /// What the visitor shows at the door.
     confirmation_code: Option<String>,
@@ -102,7 +89,6 @@ pub struct ConfirmView {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct CancelView {
     /// The booking.
-    #[schema(value_type = String)]
     booking_id: BookingId,
     /// `cancelled`.
     status: BookingStatus,
@@ -114,10 +100,8 @@ pub struct CancelView {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct SummaryView {
     /// Who.
-    #[schema(value_type = String)]
     user_id: VisitorId,
     /// Of which event.
-    #[schema(value_type = String)]
     event_id: EventId,
     /// Seats reserved or confirmed.
     booked_count: u32,
@@ -185,7 +169,7 @@ pub async fn reserve(
 }
 
 /// Confirm a reservation.
-#[utoipa::path(post, path = "/api/v1/bookings/{id}/confirm", tag = "Booking", params(("id" = String, Path)), request_body = Option<ConfirmBody>,
+#[utoipa::path(post, path = "/api/v1/bookings/{id}/confirm", tag = "Booking", params(("id" = BookingId, Path)), request_body = Option<ConfirmBody>,
     security((), ("visitor" = []), ("ticket" = []), ("pass" = [])),
     responses((status = 200, description = "Confirmed, now or before", body = ConfirmView),
         (status = "4XX", description = "INVALID_REQUEST, UNAUTHORIZED, BOOKING_NOT_FOUND, BOOKING_EXPIRED, BOOKING_CANCELLED, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
@@ -216,7 +200,7 @@ pub async fn confirm(
 }
 
 /// Cancel a booking; its seats come back at once.
-#[utoipa::path(delete, path = "/api/v1/bookings/{id}", tag = "Booking", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/api/v1/bookings/{id}", tag = "Booking", params(("id" = BookingId, Path)),
     security((), ("visitor" = []), ("ticket" = []), ("pass" = [])),
     responses((status = 200, description = "Cancelled, now or before", body = CancelView),
         (status = "4XX", description = "INVALID_REQUEST, UNAUTHORIZED, BOOKING_NOT_FOUND, BOOKING_EXPIRED, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
@@ -235,7 +219,7 @@ pub async fn cancel(
 }
 
 /// One booking of the caller's.
-#[utoipa::path(get, path = "/api/v1/bookings/{id}", tag = "Booking", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/bookings/{id}", tag = "Booking", params(("id" = BookingId, Path)),
     security((), ("visitor" = []), ("ticket" = []), ("pass" = [])),
     responses((status = 200, description = "The booking", body = BookingView),
         (status = "4XX", description = "INVALID_REQUEST, UNAUTHORIZED, BOOKING_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
@@ -253,7 +237,7 @@ pub async fn get(
 
 /// The caller's bookings, newest first.
 #[utoipa::path(get, path = "/api/v1/bookings", tag = "Booking",
-    params(("page" = Option<u32>, Query, minimum = 1), ("page_size" = Option<u32>, Query, minimum = 1, maximum = 100)),
+    params(("page" = Option<u32>, Query, minimum = 1, maximum = 1_000_000), ("page_size" = Option<u32>, Query, minimum = 1, maximum = 100)),
     security((), ("visitor" = []), ("ticket" = []), ("pass" = [])),
     responses((status = 200, description = "One page", body = PageView<BookingView>),
         (status = "4XX", description = "INVALID_REQUEST, UNAUTHORIZED, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
@@ -266,7 +250,7 @@ pub async fn list(state: web::Data<State>, request: HttpRequest, caller: Caller)
 }
 
 /// How many seats of an event the caller has, and may have.
-#[utoipa::path(get, path = "/api/v1/bookings/summary", tag = "Booking", params(("event_id" = String, Query)),
+#[utoipa::path(get, path = "/api/v1/bookings/summary", tag = "Booking", params(("event_id" = EventId, Query)),
     security((), ("visitor" = []), ("ticket" = []), ("pass" = [])),
     responses((status = 200, description = "The caller's seats", body = SummaryView),
         (status = "4XX", description = "INVALID_REQUEST, UNAUTHORIZED, EVENT_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),

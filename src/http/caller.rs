@@ -72,9 +72,9 @@ impl Caller {
         let now = state.clock.now();
         let mut caller =
             Self { token: None, header: None, cookies: Vec::new(), anonymous_allowed: state.callers.anonymous_allowed };
-        let trusted = state.callers.trusted_header.as_ref().and_then(|name| request.headers().get(name));
-        if let Some(value) = trusted {
-            let id = value.to_str().ok().and_then(|text| VisitorId::parse(text).ok());
+        let trusted = state.callers.trusted_header.as_ref().filter(|name| request.headers().contains_key(*name));
+        if let Some(name) = trusted {
+            let id = only(request, name).and_then(|text| VisitorId::parse(text).ok());
             caller.token =
                 Some(id.ok_or_else(|| Problem::new(Code::Unauthorized, "The gateway's visitor id is not an id."))?);
         } else if let Some(token) = bearer(request)? {
@@ -124,12 +124,28 @@ impl FromRequest for Caller {
     }
 }
 
+/// Counts a request to what is for everybody against the rate limit of whoever calls, without asking who may.
+pub struct Counted;
+
+impl FromRequest for Counted {
+    type Error = HttpProblem;
+    type Future = Ready<Result<Self, HttpProblem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let Some(state) = request.app_data::<web::Data<State>>() else {
+            return ready(Err(Problem::internal("no state").into()));
+        };
+        let caller = Caller::read(request, state).ok();
+        ready(count(request, state, caller.as_ref().and_then(Caller::identity)).map(|()| Self))
+    }
+}
+
 /// Counts the request against the caller's rate limit. A valid pass lifts the limit; it is verified only for those over it,
 /// because a signature costs more than a count.
 fn count(request: &HttpRequest, state: &State, who: Option<&VisitorId>) -> Result<(), HttpProblem> {
     let counted = match who {
         Some(visitor) => state.limits.count_visitor(visitor),
-        None => state.proxies.client(request).map_or(Ok(()), |address| state.limits.count_address(address)),
+        None => count_address(request, state),
     };
     counted.or_else(|limited| {
         let good = pass(request).is_some_and(|token| state.passes.verify(&token, state.clock.now()).is_ok());
@@ -137,11 +153,26 @@ fn count(request: &HttpRequest, state: &State, who: Option<&VisitorId>) -> Resul
     })
 }
 
+/// Counts the request against the limit of the address that it comes from.
+pub fn count_address(request: &HttpRequest, state: &State) -> Result<(), HttpProblem> {
+    state.proxies.client(request).map_or(Ok(()), |address| state.limits.count_address(address))
+}
+
+/// The value of a header that says who calls. Sent twice it says nothing: a proxy may have read one of them, and we the other.
+fn only<'a>(request: &'a HttpRequest, name: &HeaderName) -> Option<&'a str> {
+    let mut values = request.headers().get_all(name);
+    let value = values.next()?;
+    if values.next().is_some() { None } else { value.to_str().ok() }
+}
+
 /// The token of an `Authorization: Bearer` header.
 pub fn bearer(request: &HttpRequest) -> Result<Option<&str>, Problem> {
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else { return Ok(None) };
-    let malformed = || Problem::new(Code::Unauthorized, "Send Authorization: Bearer <token>.");
-    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        return Ok(None);
+    }
+    let malformed = || Problem::new(Code::Unauthorized, "Send Authorization: Bearer <token>, once.");
+    let (scheme, token) =
+        only(request, &header::AUTHORIZATION).and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(token.trim())) } else { Err(malformed()) }
 }
 

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use actix_web::body::MessageBody as _;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 
+use super::unread::{Held, Holding};
 use crate::domain::{Code, Problem};
 
 /// What handlers return when they fail.
@@ -19,6 +21,8 @@ pub struct HttpProblem {
     pub problem: Problem,
     /// Headers that go with it.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body that came with the request, where nobody read it.
+    pub unread: Option<Held>,
 }
 
 /// The body of every 4xx and 5xx.
@@ -41,7 +45,7 @@ pub struct ProblemBody {
 
 impl From<Problem> for HttpProblem {
     fn from(problem: Problem) -> Self {
-        Self { problem, headers: Vec::new() }
+        Self { problem, headers: Vec::new(), unread: None }
     }
 }
 
@@ -63,20 +67,28 @@ impl ResponseError for HttpProblem {
         if let Some(after) = self.problem.retry_after {
             response.insert_header((header::RETRY_AFTER, whole_seconds(after)));
         }
+        // The rest of such a request is not read, so that what follows on the connection cannot be told from it.
+        if matches!(code, Code::RequestTimeout | Code::PayloadTooLarge | Code::UriTooLong | Code::HeadersTooLarge) {
+            response.force_close();
+        }
         if code.status() == 401 {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         for (name, value) in &self.headers {
             response.insert_header((name.clone(), value.clone()));
         }
-        response.json(ProblemBody {
+        let response = response.json(ProblemBody {
             kind: format!("urn:usher:problem:{}", code.as_str().to_ascii_lowercase()),
             title: code.title().to_owned(),
             status: code.status(),
             detail: self.problem.detail.clone(),
             code: code.as_str().to_owned(),
             error: code.title().to_owned(),
-        })
+        });
+        match &self.unread {
+            Some(unread) => response.map_body(|_, body| Holding::new(body, Some(unread.clone())).boxed()),
+            None => response,
+        }
     }
 }
 
@@ -94,5 +106,5 @@ pub async fn not_found() -> Answer<HttpResponse> {
 pub fn method_not_allowed(request: &HttpRequest, methods: &'static str) -> Answer<HttpResponse> {
     let problem =
         Problem::new(Code::MethodNotAllowed, format!("{} does not work here, but {methods}.", request.method()));
-    Err(HttpProblem { problem, headers: vec![(header::ALLOW, HeaderValue::from_static(methods))] })
+    Err(HttpProblem { problem, unread: None, headers: vec![(header::ALLOW, HeaderValue::from_static(methods))] })
 }

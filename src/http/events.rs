@@ -4,6 +4,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
+use super::caller::Counted;
 use super::error::{Answer, ProblemBody};
 use super::params::id;
 use super::state::State;
@@ -15,7 +16,6 @@ use crate::domain::{EventId, Money, QueueState, ShowId, Timestamp, ZoneId};
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct EventView {
     /// Its id.
-    #[schema(value_type = String)]
     id: EventId,
     /// Its name.
     name: String,
@@ -24,7 +24,6 @@ pub struct EventView {
     /// Whether a reservation needs a pass.
     queue_required: bool,
     /// When the queue opens, if that is set.
-    #[schema(value_type = Option<String>, format = DateTime)]
     opens_at: Option<Timestamp>,
     /// Its shows and zones.
     shows: Vec<Show>,
@@ -43,7 +42,6 @@ pub struct EventsView {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct AvailabilityView {
     /// The event.
-    #[schema(value_type = String)]
     event_id: EventId,
     /// Its shows.
     shows: Vec<ShowAvailability>,
@@ -53,12 +51,10 @@ pub struct AvailabilityView {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ShowAvailability {
     /// The show.
-    #[schema(value_type = String)]
     id: ShowId,
     /// Its name.
     name: String,
     /// When it starts.
-    #[schema(value_type = Option<String>, format = DateTime)]
     starts_at: Option<Timestamp>,
     /// Its zones.
     zones: Vec<ZoneAvailability>,
@@ -68,7 +64,6 @@ pub struct ShowAvailability {
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ZoneAvailability {
     /// The zone.
-    #[schema(value_type = String)]
     id: ZoneId,
     /// Its name.
     name: String,
@@ -77,7 +72,6 @@ pub struct ZoneAvailability {
     /// Seats that can be reserved.
     available: u32,
     /// The price of a seat.
-    #[schema(value_type = f64)]
     price: Money,
 }
 
@@ -103,7 +97,7 @@ pub async fn list(state: web::Data<State>) -> Answer<HttpResponse> {
 }
 
 /// One event.
-#[utoipa::path(get, path = "/api/v1/events/{id}", tag = "Events", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/events/{id}", tag = "Events", params(("id" = EventId, Path)),
     responses((status = 200, description = "The event", body = EventView),
         (status = "4XX", description = "INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Answer<HttpResponse> {
@@ -112,11 +106,11 @@ pub async fn get(state: web::Data<State>, path: web::Path<String>) -> Answer<Htt
 }
 
 /// Seats left of an event, from the fast inventory.
-#[utoipa::path(get, path = "/api/v1/events/{id}/availability", tag = "Events", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/events/{id}/availability", tag = "Events", params(("id" = EventId, Path)),
     responses((status = 200, description = "Seats left", body = AvailabilityView),
-        (status = "4XX", description = "INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json"),
+        (status = "4XX", description = "INVALID_REQUEST, EVENT_NOT_FOUND, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
-pub async fn availability(state: web::Data<State>, path: web::Path<String>) -> Answer<HttpResponse> {
+pub async fn availability(state: web::Data<State>, _: Counted, path: web::Path<String>) -> Answer<HttpResponse> {
     let event_id: EventId = id("id", &path)?;
     let (live, stock) = state.admin.availability(&event_id).await?;
     let left = |show: &ShowId, zone: &ZoneId| {

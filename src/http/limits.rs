@@ -1,7 +1,7 @@
 //! Rate limits: per visitor where one is known, else per client address; off for a caller that holds a valid pass.
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
@@ -66,7 +66,7 @@ impl Limit {
         let headers = headers.into_iter().filter_map(|(name, value)| {
             Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&value).ok()?))
         });
-        Err(HttpProblem { problem, headers: headers.collect() })
+        Err(HttpProblem { problem, headers: headers.collect(), unread: None })
     }
 
     fn shrink(&self) {
@@ -92,7 +92,7 @@ impl Limits {
 
     /// Counts a request of somebody of whom only the address is known.
     pub fn count_address(&self, address: IpAddr) -> Result<(), HttpProblem> {
-        self.address.as_ref().map_or(Ok(()), |limit| limit.check(address, &self.clock))
+        self.address.as_ref().map_or(Ok(()), |limit| limit.check(site(address), &self.clock))
     }
 
     /// Forgets callers who have been quiet; run now and then.
@@ -103,5 +103,27 @@ impl Limits {
         if let Some(limit) = &self.address {
             limit.shrink();
         }
+    }
+}
+
+/// What counts as one address: with IPv6 whoever has one address has the 2^64 of its network, so those count as one.
+fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_of_ipv6_is_one_caller_and_one_address_of_ipv4_is() {
+        let limits = Limits::new((0, 0), (1, 1));
+        let count = |address: &str| limits.count_address(address.parse().expect("an address")).is_ok();
+        assert!(count("2001:db8::1") && !count("2001:db8::ffff:1:2:3"));
+        assert!(count("2001:db8:0:1::1"), "another network");
+        assert!(count("198.51.100.1") && !count("::ffff:198.51.100.1") && count("198.51.100.2"));
     }
 }

@@ -15,12 +15,14 @@ mod caller;
 mod docs;
 mod error;
 mod events;
+mod head;
 mod health;
 mod limits;
 mod observe;
 mod params;
 mod queue;
 mod state;
+mod unread;
 
 pub use address::Proxies;
 pub use docs::{OpenApiText, openapi_json};

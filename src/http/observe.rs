@@ -1,26 +1,33 @@
-//! What every request leaves behind: counts, a log line when something is wrong, and the headers that every answer has.
+//! What every request passes: a look at the size of its head; and what it leaves behind: counts, a log line when something is
+//! wrong, and the headers that every answer has.
 //!
 //! There is no span a request: at a hundred thousand polls a second it would cost more than the poll. What fails says
 //! everything in one line instead.
 
+use std::borrow::Cow;
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::ConnectionType;
-use actix_web::http::header::{HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use actix_web::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
 
 use pin_project_lite::pin_project;
 
 use super::error::HttpProblem;
-use crate::domain::Code;
+use super::head;
+use super::unread::{Held, Holding};
+use crate::domain::{Code, Problem};
 use crate::metrics::{Metrics, RouteMetrics};
 
 /// A client's, or a balancer's, own name for the request.
@@ -46,7 +53,7 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
     B: MessageBody,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse<Holding<B>>;
     type Error = Error;
     type Transform = Observing<S>;
     type InitError = ();
@@ -70,15 +77,25 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
 {
-    type Response = ServiceResponse<B>;
+    type Response = ServiceResponse<Holding<B>>;
     type Error = Error;
     type Future = Observed<S::Future>;
 
     actix_web::dev::forward_ready!(service);
 
-    fn call(&self, request: ServiceRequest) -> Self::Future {
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        let started = Instant::now();
         let last = self.draining.load(Ordering::Relaxed);
-        Observed { started: Instant::now(), other: Rc::clone(&self.other), last, answer: self.service.call(request) }
+        let checked = head::check(request.head());
+        let mut unread = matches!(checked, Ok(true) | Err(_)).then(|| Held::of(&mut request));
+        let (answer, refused) = match checked {
+            Ok(_) => (Some(self.service.call(request)), None),
+            Err(mut refused) => {
+                refused.unread = unread.take();
+                (None, Some(refused))
+            }
+        };
+        Observed { started, other: Rc::clone(&self.other), last, refused, unread, answer }
     }
 }
 
@@ -88,8 +105,10 @@ pin_project! {
         started: Instant,
         other: Rc<RouteMetrics>,
         last: bool,
+        refused: Option<Box<HttpProblem>>,
+        unread: Option<Held>,
         #[pin]
-        answer: F,
+        answer: Option<F>,
     }
 }
 
@@ -97,11 +116,14 @@ impl<F, B> Future for Observed<F>
 where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
 {
-    type Output = F::Output;
+    type Output = Result<ServiceResponse<Holding<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut outcome = ready!(this.answer.poll(context));
+        let mut this = self.project();
+        let Some(answer) = this.answer.as_mut().as_pin_mut() else {
+            return Poll::Ready(Err(refuse(this.refused.take(), this.other, this.started.elapsed())));
+        };
+        let mut outcome = ready!(answer.poll(context));
         if let Ok(response) = &mut outcome {
             let route = response.request().app_data::<RouteMetrics>().unwrap_or(this.other);
             route.observe(response.status().as_u16(), this.started.elapsed());
@@ -111,26 +133,69 @@ where
             if *this.last {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
-            let headers = response.headers_mut();
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-            headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            secure(response.headers_mut());
         }
-        Poll::Ready(outcome)
+        let unread = this.unread.take();
+        Poll::Ready(outcome.map(|response| response.map_body(|_, body| Holding::new(body, unread))))
     }
 }
 
-/// Logs a problem with all that is known of its request; never the query, a header of the caller's or a body, so that no
-/// secret gets into a log.
+/// Headers that every answer has, whatever it is: it is what it says, is shown in no frame, runs nothing, and tells nobody where
+/// it was read.
+fn every_answer() -> [(HeaderName, HeaderValue); 3] {
+    [
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ]
+}
+
+/// Headers that an answer has unless it says otherwise: it is kept nowhere, and a browser that shows it loads nothing.
+fn other_answers() -> [(HeaderName, HeaderValue); 2] {
+    [
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    ]
+}
+
+fn secure(headers: &mut HeaderMap) {
+    for (name, value) in every_answer() {
+        headers.insert(name, value);
+    }
+    for (name, value) in other_answers() {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// The answer to a request that came no further than its head.
+fn refuse(told: Option<Box<HttpProblem>>, other: &RouteMetrics, taken: Duration) -> Error {
+    let Some(mut told) = told.map(|told| *told) else {
+        return HttpProblem::from(Problem::internal("a request was asked for twice")).into();
+    };
+    other.observe(told.problem.code.status(), taken);
+    tracing::debug!(code = told.problem.code.as_str(), "refused");
+    told.headers.extend(every_answer().into_iter().chain(other_answers()));
+    told.into()
+}
+
+/// The longest path that is logged, in bytes.
+const MAX_PATH: usize = 512;
+/// The longest part of a path that is logged, in bytes: the shortest ticket has 82, and every pass and user token more.
+const MAX_PART: usize = 64;
+
+/// Logs a problem with all that is known of its request; never the query, a header of the caller's, a body or a detail that
+/// repeats a part of one, so that no secret gets into a log.
 fn report<B>(response: &ServiceResponse<B>, told: &HttpProblem) {
     macro_rules! line {
         ($level:ident, $text:literal) => {
             tracing::$level!(
                 method = %response.request().method(),
-                path = response.request().path(),
+                path = &*path(response),
                 request_id = request_id(response),
                 code = told.problem.code.as_str(),
-                detail = told.problem.detail,
+                detail = detail(&told.problem),
                 cause = ?told.problem.cause,
                 $text
             )
@@ -143,10 +208,26 @@ fn report<B>(response: &ServiceResponse<B>, told: &HttpProblem) {
     }
 }
 
+/// The path that was asked for; only its pattern where a part of it is so long that it may be a ticket or a pass that somebody
+/// put in the wrong place.
+fn path<B>(response: &ServiceResponse<B>) -> Cow<'_, str> {
+    let path = response.request().path();
+    if path.len() <= MAX_PATH && path.split('/').all(|part| part.len() <= MAX_PART) {
+        return path.into();
+    }
+    response.request().match_pattern().map_or_else(|| "(too long)".into(), Cow::from)
+}
+
+/// What the caller was told, unless it repeats what may be a secret.
+fn detail(problem: &Problem) -> &str {
+    let repeats = problem.quotes || problem.detail.split(' ').any(|word| word.len() > MAX_PART);
+    if repeats { "(repeats what was sent)" } else { &problem.detail }
+}
+
 /// The name that the request came with, if it is a harmless one; else a new one.
 fn request_id<B>(response: &ServiceResponse<B>) -> String {
     let given = response.request().headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok());
     given
-        .filter(|id| crate::domain::PassId::parse(id).is_ok())
+        .filter(|id| id.len() <= MAX_PART && crate::domain::PassId::parse(id).is_ok())
         .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }

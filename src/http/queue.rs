@@ -20,7 +20,6 @@ use crate::queue::{Held, Join, JoinView, PositionView, StatusView};
 #[derive(Deserialize, utoipa::ToSchema)]
 pub struct JoinBody {
     /// Which line.
-    #[schema(value_type = String)]
     event_id: EventId,
 }
 
@@ -28,11 +27,22 @@ pub struct JoinBody {
 #[derive(Deserialize, utoipa::ToSchema)]
 pub struct LeaveBody {
     /// Which line.
-    #[schema(value_type = String)]
     event_id: EventId,
     /// The queue ticket; may be left out where it is sent as header or cookie.
     #[serde(default)]
     token: Option<String>,
+}
+
+/// One event of a stream, as a reader of server-sent events has it: for the document only.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+pub struct PositionEvent {
+    /// `position`; none where the server only says when to connect again.
+    event: Option<String>,
+    /// The object of a poll, as JSON.
+    data: Option<String>,
+    /// Milliseconds to wait before the next connection, when the server stops.
+    retry: Option<u64>,
 }
 
 /// The answer to a leave.
@@ -71,7 +81,7 @@ pub async fn join(state: web::Data<State>, caller: Caller, body: Body<JoinBody>)
 }
 
 /// Where one stands. Polling never admits anybody.
-#[utoipa::path(get, path = "/api/v1/queue/position/{event_id}", tag = "Queue", params(("event_id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/queue/position/{event_id}", tag = "Queue", params(("event_id" = EventId, Path)),
     security((), ("visitor" = []), ("ticket" = [])),
     responses((status = 200, description = "The place, or the pass", body = PositionView),
         (status = "4XX", description = "UNAUTHORIZED, INVALID_TOKEN, EVENT_NOT_FOUND, NOT_IN_QUEUE, RATE_LIMITED", body = ProblemBody, content_type = "application/problem+json"),
@@ -92,9 +102,9 @@ pub async fn position(state: web::Data<State>, caller: Caller, path: web::Path<S
 }
 
 /// The position as server-sent events: at once, on every change, and last with the pass.
-#[utoipa::path(get, path = "/api/v1/queue/position/{event_id}/stream", tag = "Queue", params(("event_id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/queue/position/{event_id}/stream", tag = "Queue", params(("event_id" = EventId, Path)),
     security((), ("visitor" = []), ("ticket" = [])),
-    responses((status = 200, description = "`event: position` with the object of a poll", body = String, content_type = "text/event-stream"),
+    responses((status = 200, description = "`event: position` with the object of a poll", body = PositionEvent, content_type = "text/event-stream"),
         (status = "4XX", description = "As a poll", body = ProblemBody, content_type = "application/problem+json"),
         (status = 503, description = "OVERLOADED: poll instead; STORE_UNAVAILABLE", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn stream(state: web::Data<State>, caller: Caller, path: web::Path<String>) -> Answer<HttpResponse> {
@@ -138,7 +148,7 @@ pub async fn leave(state: web::Data<State>, caller: Caller, body: Body<LeaveBody
 }
 
 /// The line as a whole.
-#[utoipa::path(get, path = "/api/v1/queue/status/{event_id}", tag = "Queue", params(("event_id" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/queue/status/{event_id}", tag = "Queue", params(("event_id" = EventId, Path)),
     responses((status = 200, description = "The line's numbers; may be cached for a second", body = StatusView),
         (status = "4XX", description = "INVALID_REQUEST, EVENT_NOT_FOUND", body = ProblemBody, content_type = "application/problem+json")))]
 pub async fn status(state: web::Data<State>, path: web::Path<String>) -> Answer<HttpResponse> {

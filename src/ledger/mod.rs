@@ -162,14 +162,12 @@ pub struct AuditEntry {
     /// Grows with every entry.
     pub id: i64,
     /// When it was done.
-    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Who did it.
     pub actor: String,
     /// What was done: `event.create`, `event.replace`, `event.remove`, `queue.patch`, `queue.reset`, `inventory.sync`.
     pub action: String,
     /// To which event, if to one.
-    #[schema(value_type = Option<String>)]
     pub event_id: Option<EventId>,
     /// The request's body, or what came of it.
     pub detail: serde_json::Value,

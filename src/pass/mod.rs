@@ -17,3 +17,6 @@ pub use jwt::LEEWAY_SECONDS;
 pub use keys::Keys;
 pub use operator::AdminToken;
 pub use ticket::{MAX_TICKET_LEN, Ticket, TicketError, TicketKey};
+
+#[cfg(test)]
+mod hostile_tests;

@@ -22,7 +22,6 @@ pub enum Standing {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct JoinView {
     /// Which line.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// 1 for the next to be let in, 0 once admitted.
     pub position: u64,
@@ -35,10 +34,8 @@ pub struct JoinView {
     /// The queue ticket: proof of the place.
     pub token: String,
     /// When the place was taken, to the second.
-    #[schema(value_type = String, format = DateTime)]
     pub joined_at: Timestamp,
     /// Until when the place is honoured.
-    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// When to ask again, in seconds.
     pub poll_after_seconds: u64,
@@ -47,7 +44,6 @@ pub struct JoinView {
     pub queue_pass: Option<String>,
     /// When the pass runs out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub queue_pass_expires_at: Option<Timestamp>,
 }
 
@@ -55,7 +51,6 @@ pub struct JoinView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct PositionView {
     /// Which line.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// Where the visitor stands.
     pub state: Standing,
@@ -68,14 +63,12 @@ pub struct PositionView {
     /// Whether the pass is there and good.
     pub is_ready: bool,
     /// Until when the place, or the pass, is honoured.
-    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// When to ask again, in seconds.
     pub poll_after_seconds: u64,
     /// The admission pass, once admitted.
     pub queue_pass: Option<String>,
     /// When the pass runs out.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub queue_pass_expires_at: Option<Timestamp>,
 }
 
@@ -83,7 +76,6 @@ pub struct PositionView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StatusView {
     /// Which line.
-    #[schema(value_type = String)]
     pub event_id: EventId,
     /// The event's name.
     pub name: String,
@@ -104,6 +96,5 @@ pub struct StatusView {
     /// The operator's word to those who wait.
     pub message: Option<String>,
     /// When these numbers were taken.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }

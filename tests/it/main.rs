@@ -8,4 +8,5 @@ mod http;
 mod ledger;
 mod lua_headers;
 mod process;
+mod secrets;
 mod support;

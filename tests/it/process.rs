@@ -15,8 +15,8 @@ use crate::support::scratch::Scratch;
 use crate::support::service::{Service, binary};
 use crate::support::usher::{ADMIN_TOKEN, JWT_SECRET, user_token};
 
-const TICKET_SECRET: &str = "a-secret-of-the-tickets-0123456789";
-const PASS_SECRET: &str = "a-secret-of-the-passes-0123456789";
+pub const TICKET_SECRET: &str = "a-secret-of-the-tickets-0123456789";
+pub const PASS_SECRET: &str = "a-secret-of-the-passes-0123456789";
 
 /// Runs a command that ends by itself.
 async fn run(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Output {

@@ -27,7 +27,7 @@ async fn put_event(fleet: &Fleet, queue: serde_json::Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_ends_many_streams_well_and_in_time() {
     let streams = if long() { 10_000 } else { 600 };
-    let mut fleet = Fleet::start(1, Sync::Off, &[]).await;
+    let mut fleet = Fleet::start(1, Sync::Off, &[("USHER_DRAIN_MS", "1000")]).await;
     put_event(&fleet, json!({ "state": "paused" })).await;
     let api = format!("http://{}/api/v1", fleet.addresses[0]);
     let client = reqwest::Client::new();
@@ -48,30 +48,26 @@ async fn a_stop_ends_many_streams_well_and_in_time() {
         let read = open.into_iter().map(|stream| tokio::spawn(stream.text()));
         futures_util::future::join_all(read.collect::<Vec<_>>()).await
     });
-    // Somebody keeps asking meanwhile: whatever is answered is answered whole.
-    let (asking, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    // Others keep asking until the instance says that it is not ready any more, as a balancer does: each is answered, and whole.
+    let asked = Arc::new(AtomicUsize::new(0));
     let asks = (0..8).map(|_| {
-        let (client, api, asking, asked) = (client.clone(), api.clone(), Arc::clone(&asking), Arc::clone(&asked));
+        let (client, api, asked) = (client.clone(), api.clone(), Arc::clone(&asked));
+        let ready = format!("http://{}/ready", fleet.addresses[0]);
         tokio::spawn(async move {
-            while asking.load(Ordering::Relaxed) {
-                match client.get(format!("{api}/queue/status/e")).send().await {
-                    Ok(reply) => {
-                        assert_eq!(reply.status(), 200);
-                        reply.text().await.expect("a whole answer");
-                        asked.fetch_add(1, Ordering::Relaxed);
-                    }
-                    // It is gone: nobody listens any more.
-                    Err(error) => {
-                        assert!(error.is_connect(), "{error:?}");
-                        return;
-                    }
+            loop {
+                let reply = client.get(format!("{api}/queue/status/e")).send().await.expect("an answer");
+                assert_eq!(reply.status(), 200);
+                reply.text().await.expect("a whole answer");
+                asked.fetch_add(1, Ordering::Relaxed);
+                let ready = client.get(&ready).send().await.expect("an answer");
+                if ready.status() == 503 {
+                    return;
                 }
             }
         })
     });
     let asks: Vec<_> = asks.collect();
     let took = fleet.stop(0).await;
-    asking.store(false, Ordering::Relaxed);
     for ask in asks {
         ask.await.expect("no panic");
     }

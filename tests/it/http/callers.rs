@@ -152,3 +152,65 @@ async fn a_caller_over_the_limit_is_told_when_to_come_back() {
     }
     assert!(refused);
 }
+
+/// Behind a trusted proxy each client is counted by its own address, whatever it writes into the header itself; so are guesses of
+/// the operators' token, and what is for everybody but asks the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_known_is_counted_by_address() {
+    let limits = [
+        ("rate_limit_per_address", "1"),
+        ("rate_limit_address_burst", "3"),
+        ("trusted_proxies", "127.0.0.0/8, 10.0.0.0/8"),
+    ];
+    let world = World::start_with(Setup::Embedded, &limits).await;
+    world.put_event("e", 10, json!({})).await;
+    let limited = |path: &'static str, forwarded: Vec<String>, token: Option<&'static str>| {
+        let world = &world;
+        async move {
+            let mut limited = 0;
+            for forwarded in forwarded {
+                let mut request = world.request(0, Method::GET, path).header("X-Forwarded-For", forwarded);
+                if let Some(token) = token {
+                    request = request.bearer_auth(token);
+                }
+                let reply = world.send(request).await;
+                if reply.status == 429 {
+                    reply.expect_problem(429, "RATE_LIMITED");
+                    assert!(!reply.header("retry-after").is_empty());
+                    limited += 1;
+                }
+            }
+            limited
+        }
+    };
+    let same = |address: &str| (0..8).map(|n| format!("192.0.2.{n}, {address}, 10.0.0.1")).collect::<Vec<_>>();
+    let network = (0..8).map(|n| format!("2001:db8::{n}")).collect::<Vec<_>>();
+    let others = (0..8).map(|n| format!("203.0.113.{n}")).collect::<Vec<_>>();
+    let anywhere = "/events/e/availability";
+    assert!(limited(anywhere, same("198.51.100.1"), None).await >= 3, "one address, under many made-up ones");
+    assert!(limited(anywhere, network, None).await >= 3, "one network of IPv6");
+    assert_eq!(limited(anywhere, others, None).await, 0, "eight addresses");
+    assert!(limited("/admin/events", same("198.51.100.2"), Some("a-guess-of-the-token")).await >= 3, "guesses");
+    assert_eq!(limited("/admin/events", same("198.51.100.2"), Some(ADMIN_TOKEN)).await, 0, "the operator");
+    assert_eq!(limited("/queue/status/e", same("198.51.100.1"), None).await, 0, "answered from memory");
+}
+
+/// A header that says who calls says nothing when it is there twice: a proxy may have read one of them, and we the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_is_sent_twice_is_none() {
+    let world = World::start_with(Setup::Embedded, &[("auth_trusted_header", "X-User-ID")]).await;
+    world.put_event("e", 10, json!({ "state": "paused" })).await;
+    let join = || world.request(0, Method::POST, "/queue/join").json(&json!({ "event_id": "e" }));
+    world
+        .send(join().header("X-User-ID", "mallory").header("X-User-ID", "anna"))
+        .await
+        .expect_problem(401, "UNAUTHORIZED");
+    world.send(join().header("X-User-ID", "anna")).await.expect(201);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let twice = join()
+        .header("Authorization", bearer(&user_token("anna")))
+        .header("Authorization", bearer(&user_token("berta")));
+    world.send(twice).await.expect_problem(401, "UNAUTHORIZED");
+    let events = world.request(0, Method::GET, "/admin/events").header("Authorization", "Bearer x");
+    world.send(events.bearer_auth(ADMIN_TOKEN)).await.expect_problem(401, "UNAUTHORIZED");
+}

@@ -24,8 +24,9 @@ async fn bad_requests_are_told_what_is_wrong_and_change_nothing(setup: Setup) {
     for (body, says) in [
         ("", "EOF"),
         ("{", "EOF"),
-        ("[]", "length"),
-        ("null", "null"),
+        ("[]", "object"),
+        (r#"["e"]"#, "object"),
+        ("null", "object"),
         ("{}", "event_id"),
         (r#"{"event_id":7}"#, "event_id"),
         (r#"{"event_id":""}"#, "event_id"),
@@ -173,6 +174,16 @@ async fn health_readiness_metrics_keys_and_docs_are_there() {
     {
         assert_eq!(reply.header(header), value);
     }
+    // Nothing is kept unless it says so, and what a browser shows loads nothing but its own.
+    let events = world.admin(Method::GET, "/events", None).await;
+    assert_eq!(events.header("cache-control"), "no-store");
+    assert_eq!(events.header("content-security-policy"), "default-src 'none'; frame-ancestors 'none'");
+    assert_eq!(get("/.well-known/jwks.json").await.header("cache-control"), "public, max-age=300");
+    let docs = get("/docs").await;
+    let policy = docs.header("content-security-policy").to_owned();
+    assert!(policy.contains("script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(docs.text.matches("<script").count() + docs.text.matches("<style").count(), 2, "each has its digest");
+    assert!(!docs.text.contains("style=") && !docs.text.contains("onclick="), "which does not cover attributes");
     let embedded = World::start(Setup::Embedded).await;
     let jwks = embedded.send(embedded.client.get(embedded.url(0, "/.well-known/jwks.json"))).await.expect(200);
     assert_eq!((&jwks["keys"][0]["kty"], &jwks["keys"][0]["crv"]), (&json!("OKP"), &json!("Ed25519")));

@@ -27,6 +27,7 @@ macro_rules! on_every_setup {
 mod callers;
 mod desk;
 mod errors;
+mod hostile;
 mod inventory;
 mod line;
 mod memory;
@@ -36,5 +37,6 @@ mod presence;
 mod rate;
 mod recovery;
 mod reserving;
+mod shapes;
 mod stalls;
 mod stream;

@@ -4,6 +4,8 @@
 
 pub mod balancer;
 pub mod fleet;
+#[path = "../../../src/hostile.rs"]
+pub mod hostile;
 pub mod postgres;
 pub mod process;
 pub mod redis;
@@ -11,3 +13,4 @@ pub mod scratch;
 pub mod seeds;
 pub mod service;
 pub mod usher;
+pub mod wire;
