@@ -41,6 +41,8 @@ struct Known {
     /// When the feed was last heard, by this instance's clock; at first, when the event came to be known.
     heard: Timestamp,
     flow: Option<(Counters, Outflow)>,
+    /// The highest number that the store said is let in, and when.
+    passed: (u64, Timestamp),
 }
 
 /// One look at a line.
@@ -70,13 +72,25 @@ impl Line {
     pub fn look(&self, number: u64, now: Timestamp) -> Option<Look> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let (counters, outflow) = known.flow.filter(|_| known.is_fresh(now))?;
-        Some(Look { position: known.present.visit(number), waiting: known.present.len(), flow: (outflow, counters.at) })
+        Some(Look {
+            position: known.present.visit(number).filter(|_| !known.was_passed(number, now)),
+            waiting: known.present.len(),
+            flow: (outflow, counters.at),
+        })
     }
 
     /// Many looks at one moment; `None` where [`Line::look`] gives none.
     pub fn survey<T>(&self, now: Timestamp, look: impl FnOnce(&Present) -> T) -> Option<T> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         known.is_fresh(now).then(|| look(&known.present))
+    }
+
+    /// The store said that a number is let in. The feed may yet tell that it joined: until it has caught up, nobody up to that
+    /// number is told from memory that they wait.
+    pub fn passed(&self, number: u64, now: Timestamp) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let passed = if known.was_passed(number, now) { known.passed.0 } else { number };
+        known.passed = (passed, now);
     }
 
     /// The holder of a number was seen, though the store answered.
@@ -209,6 +223,10 @@ impl Known {
         self.cursor.is_some() && now.since(self.heard) <= FRESH && self.heard.since(now) <= FRESH
     }
 
+    fn was_passed(&self, number: u64, now: Timestamp) -> bool {
+        number <= self.passed.0 && now.since(self.passed.1) <= FRESH
+    }
+
     fn count(&mut self, counters: Counters) {
         let totals = Totals { waiting: counters.waiting, admitted: counters.admitted, left: counters.left };
         match self.flow.as_mut() {
@@ -314,6 +332,18 @@ mod tests {
         line.heard(from, &late, at(0));
         assert_eq!(line.cursor(), None);
         assert!(line.look(1, at(0)).is_none());
+    }
+
+    #[test]
+    fn whoever_was_told_that_they_are_let_in_does_not_wait_again() {
+        let line = begun(1..=3);
+        step(&line, &[Change::GoneUpTo(3)], at(0));
+        line.passed(4, at(0));
+        // The feed is behind the store.
+        step(&line, &[Change::Joined { first: 4, last: 6 }], at(100));
+        let position = |number, now| line.look(number, at(now)).expect("fresh").position;
+        assert_eq!((position(4, 100), position(5, 100)), (None, Some(2)));
+        assert_eq!(position(4, 1_001), Some(1), "by then it has told, or the visitor is back in line");
     }
 
     #[test]

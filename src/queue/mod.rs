@@ -178,6 +178,9 @@ impl Queue {
             let held = Held { number: place.number, expires_at: place.joined_at.plus(PLACE_TTL) };
             self.numbers.insert((live.event.id.clone(), visitor.clone()), held);
         }
+        if let engine::Standing::Admitted(admission) = standing {
+            live.line.passed(admission.number, self.clock.now());
+        }
         self.view(live, visitor, standing, waiting)
     }
 
