@@ -55,6 +55,11 @@ impl Catalogue {
         Self { ledger, engine, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
     }
 
+    /// Whether the events cannot be read for now.
+    pub fn is_away(&self) -> bool {
+        self.ledger.is_away()
+    }
+
     /// The event.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod docs;
 mod engine;
+mod faults;
 mod http;
 mod ledger;
 mod lua_headers;

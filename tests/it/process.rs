@@ -48,15 +48,15 @@ async fn succeeds(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Stri
 }
 
 /// A service in a process of its own; killed when this is dropped.
-struct Service {
+pub(crate) struct Service {
     child: Child,
-    address: String,
-    client: reqwest::Client,
+    pub(crate) address: String,
+    pub(crate) client: reqwest::Client,
     dir: std::path::PathBuf,
 }
 
 impl Service {
-    async fn start(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
+    pub(crate) async fn start(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
         let log = |name: &str| std::fs::File::create(dir.join(name)).expect("a file");
         let mut command = usher(dir, &[("USHER_RATE_LIMIT_PER_VISITOR", "0")], args);
         command.envs(variables.iter().copied()).stdout(log("stdout")).stderr(log("stderr"));
@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// What it logged.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("stderr")).unwrap_or_default()
     }
 
@@ -88,7 +88,12 @@ impl Service {
         std::fs::read_to_string(self.dir.join("stdout")).expect("a file")
     }
 
-    fn api(&self, method: Method, path: &str) -> RequestBuilder {
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn api(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}/api/v1{path}", self.address))
     }
 
@@ -106,7 +111,7 @@ impl Service {
         Some((reply.status().as_u16(), reply.text().await.ok()?))
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()));
     }
