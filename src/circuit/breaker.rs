@@ -11,13 +11,34 @@ pub const REST: Duration = Duration::from_secs(5);
 /// Between two tries of an open circuit.
 pub const RETRY: Duration = Duration::from_millis(100);
 
-/// The state of a circuit. Time is an argument.
+/// What becomes of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// They go through.
+    Closed,
+    /// New ones are refused; those under way are answered, or run into their own bounds.
+    Open,
+    /// The store gives no sign of life: those under way are given up as well.
+    Dead,
+}
+
+/// What came of asking for a sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// The store answered, and calls can be carried out.
+    Alive,
+    /// Calls could not be carried out yet: others keep all connections.
+    Busy,
+    /// There was no answer.
+    None,
+}
+
+/// The rules and what they go by. Time is an argument.
 #[derive(Debug)]
 pub struct Breaker {
     /// Failures in a row.
     failures: u32,
-    /// Since when no call is let through; `None` while closed.
-    open: Option<Instant>,
+    state: State,
     /// A heartbeat, or a try, is on its way: never more than one.
     asking: bool,
     /// When the store was last heard of, when it was last asked for a sign of life, and when that was answered or given up.
@@ -29,12 +50,12 @@ pub struct Breaker {
 impl Breaker {
     /// Closed.
     pub const fn new(now: Instant) -> Self {
-        Self { failures: 0, open: None, asking: false, heard: now, begun: now, asked: now }
+        Self { failures: 0, state: State::Closed, asking: false, heard: now, begun: now, asked: now }
     }
 
-    /// Whether calls are refused.
-    pub const fn is_open(&self) -> bool {
-        self.open.is_some()
+    /// What becomes of calls.
+    pub const fn state(&self) -> State {
+        self.state
     }
 
     /// A call was answered. An answer to a call from before the circuit opened does not close it.
@@ -46,16 +67,22 @@ impl Breaker {
     /// A call failed. Says whether that opens the circuit.
     pub fn failed(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
-        self.failures >= FAILURES && self.trip(now)
+        let opens = self.state == State::Closed && self.failures >= FAILURES;
+        if opens {
+            self.state = State::Open;
+            // The first try is a whole pause away.
+            self.asked = now;
+        }
+        opens
     }
 
     /// Whether it is time to ask for a sign of life; whoever is told so asks, and reports with [`Breaker::asked`].
     /// `under_way`: calls that wait for an answer.
     pub fn is_due(&mut self, now: Instant, under_way: usize) -> bool {
         let since = |then: Instant| now.saturating_duration_since(then);
-        let due = match self.open {
-            Some(_) => since(self.asked) >= RETRY,
-            None => since(self.asked) >= REST || (under_way > 0 && since(self.heard) >= SILENCE),
+        let due = match self.state {
+            State::Open | State::Dead => since(self.asked) >= RETRY,
+            State::Closed => since(self.asked) >= REST || (under_way > 0 && since(self.heard) >= SILENCE),
         };
         let due = due && !self.asking;
         if due {
@@ -64,26 +91,19 @@ impl Breaker {
         due
     }
 
-    /// What came of asking. Says whether that opened (`Some(true)`) or closed (`Some(false)`) the circuit.
-    pub fn asked(&mut self, alive: bool, now: Instant) -> Option<bool> {
-        self.asking = false;
-        self.asked = now;
-        if !alive {
+    /// Takes in what came of asking. Says what becomes of calls now, if that is something else.
+    pub fn asked(&mut self, pulse: Pulse, now: Instant) -> Option<State> {
+        (self.asking, self.asked) = (false, now);
+        let state = match pulse {
+            Pulse::Alive => {
+                self.worked(now);
+                State::Closed
+            }
             // Calls were answered meanwhile: then it is the heartbeat's own connection that fell silent.
-            return (self.heard <= self.begun && self.trip(now)).then_some(true);
-        }
-        self.worked(now);
-        self.open.take().map(|_| false)
-    }
-
-    const fn trip(&mut self, now: Instant) -> bool {
-        let opens = self.open.is_none();
-        if opens {
-            self.open = Some(now);
-            // The first try is a whole pause away.
-            self.asked = now;
-        }
-        opens
+            Pulse::None if self.heard <= self.begun => State::Dead,
+            Pulse::None | Pulse::Busy => self.state,
+        };
+        (std::mem::replace(&mut self.state, state) != state).then_some(state)
     }
 }
 
@@ -104,19 +124,21 @@ mod tests {
         for _ in 1..FAILURES {
             assert!(!breaker.failed(start), "one that worked in between begins the row anew");
         }
-        assert!(breaker.failed(start) && breaker.is_open());
+        assert!(breaker.failed(start));
+        assert_eq!(breaker.state(), State::Open);
         assert!(!breaker.failed(start), "it opens once");
         breaker.worked(start);
-        assert!(breaker.is_open(), "a late answer says nothing of now");
+        assert_eq!(breaker.state(), State::Open, "a late answer says nothing of now");
 
         assert!(!breaker.is_due(start + 99 * MS, 9));
         assert!(breaker.is_due(start + 100 * MS, 0));
         assert!(!breaker.is_due(start + 900 * MS, 9), "one try at a time");
-        assert_eq!(breaker.asked(false, start + 900 * MS), None);
-        assert!(breaker.is_open() && !breaker.is_due(start + 999 * MS, 0));
+        assert_eq!(breaker.asked(Pulse::Busy, start + 900 * MS), None, "those who keep it busy are waited for");
+        assert!(!breaker.is_due(start + 999 * MS, 0));
         assert!(breaker.is_due(start + 1_000 * MS, 0));
-        assert_eq!(breaker.asked(true, start + 1_001 * MS), Some(false));
-        assert!(!breaker.is_open());
+        assert_eq!(breaker.asked(Pulse::None, start + 1_001 * MS), Some(State::Dead));
+        assert!(breaker.is_due(start + 1_101 * MS, 0));
+        assert_eq!(breaker.asked(Pulse::Alive, start + 1_102 * MS), Some(State::Closed));
         for _ in 1..FAILURES {
             assert!(!breaker.failed(start), "what failed before is over");
         }
@@ -128,15 +150,14 @@ mod tests {
         let mut breaker = Breaker::new(start);
         assert!(!breaker.is_due(start + 4_999 * MS, 0), "nobody waits");
         assert!(breaker.is_due(start + 5_000 * MS, 0), "the connection is kept warm");
-        assert_eq!(breaker.asked(true, start + 5_000 * MS), None);
+        assert_eq!(breaker.asked(Pulse::Alive, start + 5_000 * MS), None);
         assert!(!breaker.is_due(start + 5_099 * MS, 1));
         breaker.worked(start + 5_099 * MS);
         assert!(!breaker.is_due(start + 5_100 * MS, 1), "others are answered");
         assert!(breaker.is_due(start + 5_199 * MS, 1));
         breaker.worked(start + 5_200 * MS);
-        assert_eq!(breaker.asked(false, start + 5_700 * MS), None, "others were answered meanwhile");
+        assert_eq!(breaker.asked(Pulse::None, start + 5_700 * MS), None, "others were answered meanwhile");
         assert!(breaker.is_due(start + 5_700 * MS, 1));
-        assert_eq!(breaker.asked(false, start + 6_200 * MS), Some(true), "no sign of life");
-        assert!(breaker.is_open());
+        assert_eq!(breaker.asked(Pulse::None, start + 6_200 * MS), Some(State::Dead), "no sign of life");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It opens after some failures in a row, and when a heartbeat on a connection of its own is not answered while calls wait:
 //! so a store that has fallen silent is told from one that is slow, and a call may take its time as long as the store shows
-//! signs of life. When it opens, every call that waits is given up. While it is open calls are refused, and one try at a time
+//! signs of life. Without one every call that waits is given up. While it is open calls are refused, and one try at a time
 //! looks whether the store is back.
 
 use std::future::Future;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 mod breaker;
 
 use breaker::Breaker;
+pub use breaker::{Pulse, State};
 
 /// How often the circuit looks whether a heartbeat is due.
 const TICK: Duration = Duration::from_millis(50);
@@ -30,7 +31,7 @@ pub struct Circuit {
     /// Which store, as the metrics name it.
     pub name: &'static str,
     breaker: Mutex<Breaker>,
-    open: watch::Sender<bool>,
+    state: watch::Sender<State>,
     under_way: AtomicUsize,
     /// How often it opened.
     opened: AtomicUsize,
@@ -63,9 +64,9 @@ impl Drop for Call {
 
 /// Asks a store for a sign of life, on a connection of its own.
 pub trait Heart: Send {
-    /// Whether the store answers, in bounded time. `closed`: the circuit is, and an answer is expected quickly; otherwise it is
-    /// a try whether calls can be carried out again.
-    fn beat(&mut self, closed: bool) -> impl Future<Output = bool> + Send;
+    /// Whether the store answers, in bounded time. `closed`: the circuit is, and only a sign of life is asked for; otherwise
+    /// whether calls can be carried out again.
+    fn beat(&mut self, closed: bool) -> impl Future<Output = Pulse> + Send;
 }
 
 impl Circuit {
@@ -74,7 +75,7 @@ impl Circuit {
         Arc::new(Self {
             name,
             breaker: Mutex::new(Breaker::new(Instant::now())),
-            open: watch::Sender::new(false),
+            state: watch::Sender::new(State::Closed),
             under_way: AtomicUsize::new(0),
             opened: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -87,7 +88,7 @@ impl Circuit {
 
     /// Whether calls are refused.
     pub fn is_open(&self) -> bool {
-        *self.open.borrow()
+        *self.state.borrow() != State::Closed
     }
 
     /// What it has counted.
@@ -113,17 +114,17 @@ impl Circuit {
         Ok(Call(Arc::clone(self)))
     }
 
-    /// Waits for `work`, but no longer than the circuit stays closed.
+    /// Waits for `work`, but no longer than the store shows signs of life.
     ///
     /// # Errors
-    /// [`Away`] when it opens first; `work` is dropped then.
+    /// [`Away`] when it does not any more; `work` is dropped then.
     pub async fn unless_away<T>(&self, work: impl Future<Output = T>) -> Result<T, Away> {
-        let mut open = self.open.subscribe();
+        let mut state = self.state.subscribe();
         tokio::select! {
             biased;
             done = work => Ok(done),
             // Fails when the sender is gone, which `self` holds.
-            _ = open.wait_for(|open| *open) => Err(Away),
+            _ = state.wait_for(|state| *state == State::Dead) => Err(Away),
         }
     }
 
@@ -136,18 +137,18 @@ impl Circuit {
     pub fn failed(&self) {
         let mut breaker = self.breaker();
         if breaker.failed(Instant::now()) {
-            self.turn(true, breaker);
+            self.turn(State::Open, breaker);
         }
     }
 
     /// Tells everybody, before anybody else can turn it again.
-    fn turn(&self, open: bool, _turned: MutexGuard<'_, Breaker>) {
-        self.open.send_replace(open);
-        if open {
-            self.opened.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(store = self.name, "the store is away: calls are refused until it answers");
-        } else {
+    fn turn(&self, state: State, _turned: MutexGuard<'_, Breaker>) {
+        let before = self.state.send_replace(state);
+        if state == State::Closed {
             tracing::info!(store = self.name, "the store answers again");
+        } else if before == State::Closed {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(store = self.name, ?state, "the store is away: calls are refused until it answers");
         }
     }
 
@@ -163,12 +164,12 @@ impl Circuit {
                 if !breaker.is_due(Instant::now(), under_way) {
                     continue;
                 }
-                !breaker.is_open()
+                breaker.state() == State::Closed
             };
-            let alive = heart.beat(closed).await;
+            let pulse = heart.beat(closed).await;
             let mut breaker = self.breaker();
-            if let Some(open) = breaker.asked(alive, Instant::now()) {
-                self.turn(open, breaker);
+            if let Some(state) = breaker.asked(pulse, Instant::now()) {
+                self.turn(state, breaker);
             }
         }
     }
@@ -182,8 +183,8 @@ mod tests {
     struct Switch(watch::Receiver<bool>);
 
     impl Heart for Switch {
-        async fn beat(&mut self, _closed: bool) -> bool {
-            *self.0.borrow()
+        async fn beat(&mut self, _closed: bool) -> Pulse {
+            if *self.0.borrow() { Pulse::Alive } else { Pulse::None }
         }
     }
 

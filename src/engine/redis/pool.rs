@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::RedisSettings;
 use super::scripts::Script;
 use super::source::{Server, Source, Wire};
-use crate::circuit::{Away, Call, Circuit, Heart};
+use crate::circuit::{Away, Call, Circuit, Heart, Pulse};
 use crate::engine::EngineError;
 
 /// Connections that nobody used for so long are closed.
@@ -236,23 +236,23 @@ impl Connection {
 }
 
 impl Heart for Connection {
-    async fn beat(&mut self, _closed: bool) -> bool {
+    async fn beat(&mut self, _closed: bool) -> Pulse {
         let age = self.connector.age();
         if self.link.as_ref().is_some_and(|link| link.age == age) {
             match timeout(PATIENCE, self.exchange(Wire::ping)).await {
-                Ok(Ok(_)) => return true,
+                Ok(Ok(_)) => return Pulse::Alive,
                 // What is on its way on the other connections will not arrive either.
                 Err(_) => {
                     self.link = None;
                     self.connector.end(age);
-                    return false;
+                    return Pulse::None;
                 }
                 // It may only have been this connection.
                 Ok(Err(_)) => {}
             }
         }
         let again = timeout(self.connector.connect_timeout + PATIENCE, self.exchange(Wire::ping)).await;
-        matches!(again, Ok(Ok(_)))
+        if matches!(again, Ok(Ok(_))) { Pulse::Alive } else { Pulse::None }
     }
 }
 

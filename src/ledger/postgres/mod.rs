@@ -37,8 +37,10 @@ pub struct PostgresSettings {
     pub max_connections: u32,
     /// Calls that may be under way or wait for a connection; whoever comes after is answered [`LedgerError::Unavailable`] at once.
     pub queue: usize,
-    /// How long a call waits for a connection of the pool, and for the server to take on a new one.
+    /// How long a call waits for a connection of the pool.
     pub acquire_timeout: Duration,
+    /// How long the server may take to accept a new connection.
+    pub connect_timeout: Duration,
     /// How long one statement may take, told to the server. It waits for row locks for a second less, at least half as long.
     pub statement_timeout: Duration,
     /// How long one transaction may take; after that its connection is dropped.
@@ -50,7 +52,8 @@ impl Default for PostgresSettings {
         Self {
             max_connections: 16,
             queue: 1_024,
-            acquire_timeout: Duration::from_secs(2),
+            acquire_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
             transaction_timeout: Duration::from_secs(10),
         }

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PostgresSettings;
-use crate::circuit::{Away, Circuit, Heart};
+use crate::circuit::{Away, Circuit, Heart, Pulse};
 use crate::ledger::LedgerError;
 use crate::ledger::sql::{Fault, Outcome};
 
@@ -106,7 +106,7 @@ impl Pool {
     /// A pool that opens its connections when they are first needed. `session` is run on each.
     pub(super) fn new(options: Arc<PgConnectOptions>, session: String, settings: &PostgresSettings) -> Arc<Self> {
         let connector =
-            Arc::new(Connector { options, session, timeout: settings.acquire_timeout, age: AtomicU64::new(0) });
+            Arc::new(Connector { options, session, timeout: settings.connect_timeout, age: AtomicU64::new(0) });
         let slots = bb8::Pool::builder()
             .max_size(settings.max_connections.max(1))
             .test_on_check_out(false)
@@ -114,8 +114,8 @@ impl Pool {
             .build_unchecked(Slots);
         let circuit = Circuit::new("ledger");
         let mut watch = JoinSet::new();
-        let pulse = Pulse { connector: Arc::clone(&connector), slots: slots.clone(), link: None };
-        watch.spawn(Arc::clone(&circuit).watch(pulse));
+        let monitor = Monitor { connector: Arc::clone(&connector), slots: slots.clone(), link: None };
+        watch.spawn(Arc::clone(&circuit).watch(monitor));
         let transaction_timeout = settings.transaction_timeout;
         Arc::new(Self { slots, connector, circuit, transaction_timeout, _watch: watch })
     }
@@ -189,19 +189,19 @@ fn is_failure(fault: &Fault) -> bool {
 }
 
 /// Asks for signs of life.
-struct Pulse {
+struct Monitor {
     connector: Arc<Connector>,
     slots: bb8::Pool<Slots>,
     link: Option<Link>,
 }
 
-impl Heart for Pulse {
-    async fn beat(&mut self, closed: bool) -> bool {
+impl Heart for Monitor {
+    async fn beat(&mut self, closed: bool) -> Pulse {
         // Calls need a connection of the pool: as long as others keep them all, the circuit stays open.
         let _slot = if closed {
             None
         } else {
-            let Ok(slot) = self.slots.get().await else { return false };
+            let Ok(slot) = self.slots.get().await else { return Pulse::Busy };
             Some(slot)
         };
         let age = self.connector.age.load(Ordering::Relaxed);
@@ -209,18 +209,18 @@ impl Heart for Pulse {
             match timeout(PATIENCE, link.connection.ping()).await {
                 Ok(Ok(())) => {
                     self.link = Some(link);
-                    return true;
+                    return Pulse::Alive;
                 }
                 // What is on its way on the other connections will not arrive either.
                 Err(_) => {
                     self.connector.end(age);
-                    return false;
+                    return Pulse::None;
                 }
                 // It may only have been this connection.
                 Ok(Err(_)) => {}
             }
         }
         self.link = self.connector.open().await.ok();
-        self.link.is_some()
+        if self.link.is_some() { Pulse::Alive } else { Pulse::None }
     }
 }

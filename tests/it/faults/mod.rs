@@ -3,6 +3,7 @@
 //! `USHER_CHAOS=1` runs the long forms.
 
 mod away;
+mod exhausted;
 mod rig;
 
 /// How long a fault lasts: `long` with `USHER_CHAOS=1`.

@@ -37,8 +37,12 @@ pub struct Timed {
 impl Timed {
     /// Panics unless it came in time, and as a whole problem if it is one of ours.
     pub fn check(&self) {
+        self.check_within(PROMISE + SLACK);
+    }
+
+    pub fn check_within(&self, bound: Duration) {
         let Self { name, reply, took } = self;
-        assert!(*took <= PROMISE + SLACK, "{name} took {took:?}: {} {}", reply.status, reply.text);
+        assert!(*took <= bound, "{name} took {took:?}: {} {}", reply.status, reply.text);
         if !reply.status.is_server_error() {
             return;
         }
