@@ -17,10 +17,10 @@ use crate::admin::Admin;
 use crate::booking::{Bookings, Sweeper};
 use crate::catalogue::Catalogue;
 use crate::circuit::Circuit;
-use crate::config::{Secret, Settings};
+use crate::config::{RedisMode, Secret, Settings};
 use crate::domain::{Clock, Problem};
 use crate::engine::memory::MemoryEngine;
-use crate::engine::redis::{RedisEngine, RedisSettings};
+use crate::engine::redis::{RedisEngine, RedisSettings, Topology};
 use crate::engine::{Batched, Engine};
 use crate::follow::Follower;
 use crate::http::{self, Callers, Limits, OpenApiText, Proxies, State};
@@ -161,6 +161,15 @@ async fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
         Some(redis) => {
             let failed = |error: &dyn std::fmt::Display| StartError::Redis(error.to_string());
             let engine = RedisEngine::new(&RedisSettings {
+                others: redis.others.iter().map(|url| url.expose().to_owned()).collect(),
+                topology: match redis.mode {
+                    RedisMode::Single => Topology::Single,
+                    RedisMode::Sentinel => Topology::Sentinel {
+                        master: redis.sentinel_master.clone(),
+                        password: redis.sentinel_password.as_ref().map(|password| password.expose().to_owned()),
+                    },
+                    RedisMode::Cluster => Topology::Cluster,
+                },
                 prefix: redis.prefix.clone(),
                 pool_size: redis.pool_size,
                 response_timeout: redis.timeout,

@@ -28,6 +28,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long a heartbeat waits for its answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long a heartbeat waits for a new connection, at most.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// Opens connections.
 struct Connector {
     source: Source,
@@ -251,7 +254,7 @@ impl Heart for Connection {
                 Ok(Err(_)) => {}
             }
         }
-        let again = timeout(self.connector.connect_timeout + PATIENCE, self.exchange(Wire::ping)).await;
+        let again = timeout(self.connector.connect_timeout.min(CONNECT) + PATIENCE, self.exchange(Wire::ping)).await;
         if matches!(again, Ok(Ok(_))) { Pulse::Alive } else { Pulse::None }
     }
 }

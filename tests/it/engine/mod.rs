@@ -10,7 +10,7 @@ mod numbers;
 mod on_redis;
 mod passes;
 mod release;
-mod rig;
+pub(crate) mod rig;
 mod rules;
 
 /// Expands the list to one test a case and engine.

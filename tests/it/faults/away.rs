@@ -204,7 +204,7 @@ macro_rules! outages {
     ($($name:ident: $store:ident $fault:ident $long:literal;)*) => { $(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            outage(Store::$store, Fault::$fault, seconds(4, $long)).await;
+            outage(Store::$store, Fault::$fault, seconds(3, $long)).await;
         }
     )* };
 }
@@ -224,7 +224,7 @@ async fn slow(store: Store) {
     store.set(&rig, Fault::Delay(Duration::from_millis(300)));
     let began = Instant::now();
     let mut rounds = 0;
-    while began.elapsed() < seconds(4, 30) {
+    while began.elapsed() < seconds(2, 30) {
         let ticket = &tickets[39];
         let all = [rig.join("e").await, rig.position("e", ticket).await, rig.plain("/ready").await];
         for timed in all.iter().chain(&[rig.plain("/api/v1/events/e/availability").await]) {

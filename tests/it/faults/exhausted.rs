@@ -64,7 +64,7 @@ async fn exhausted(harm: &'static str, mend: &'static str, all: bool) {
 
     let mut intruder = PgConnection::connect(&rig.database).await.expect("Postgres answers");
     intruder.execute(harm).await.expect("harm is done");
-    let lasting = seconds(5, 30);
+    let lasting = seconds(4, 30);
     let others = async {
         // Whatever needs no ledger is answered as ever.
         let until = Instant::now() + lasting;

@@ -3,7 +3,9 @@
 //! `USHER_CHAOS=1` runs the long forms.
 
 mod away;
+
 mod exhausted;
+mod failover;
 mod rig;
 
 /// How long a fault lasts: `long` with `USHER_CHAOS=1`.

@@ -96,6 +96,13 @@ impl Rig {
         assert_eq!(put.await.reply.status, 201);
     }
 
+    /// Stops the line, and waits until its last step is known.
+    pub async fn pause(&self, event: &str) {
+        let patch = self.admin(Method::PATCH, &format!("/events/{event}/queue")).json(&json!({ "state": "paused" }));
+        self.ask("pause", patch).await.reply.expect(200);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+
     pub fn admin(&self, method: Method, path: &str) -> RequestBuilder {
         self.service.api(method, &format!("/admin{path}")).bearer_auth(ADMIN_TOKEN)
     }
