@@ -3,6 +3,7 @@
 //! `USHER_CHAOS=1` runs the long forms.
 
 mod away;
+mod cluster;
 
 mod exhausted;
 mod failover;
