@@ -24,7 +24,7 @@ pub enum Source {
     /// Each Sentinel with the name of the master: all are asked at once, the first one that names a master wins.
     Sentinel(Vec<Mutex<SentinelClient>>),
     /// A Cluster, and the connection to it that all share.
-    Cluster(ClusterClient, Mutex<Option<(u64, ClusterConnection)>>),
+    Cluster(Box<ClusterClient>, Mutex<Option<(u64, ClusterConnection)>>),
 }
 
 /// What goes over the wire.
@@ -84,7 +84,7 @@ impl Source {
                     .response_timeout(settings.response_timeout)
                     .overall_response_timeout(Some(settings.response_timeout))
                     .build()?;
-                Self::Cluster(client, Mutex::new(None))
+                Self::Cluster(Box::new(client), Mutex::new(None))
             }
         })
     }

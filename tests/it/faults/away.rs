@@ -107,10 +107,12 @@ async fn crowd(rig: &Rig, lasting: Duration, tickets: &[String], pass: &str) -> 
                 };
                 timed.check();
                 answers.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let mut slowest = slowest.lock().expect("no panic");
-                let most = slowest.entry(timed.name).or_default();
-                *most = timed.took.max(*most);
-                drop(slowest);
+                slowest
+                    .lock()
+                    .expect("no panic")
+                    .entry(timed.name)
+                    .and_modify(|most| *most = timed.took.max(*most))
+                    .or_insert(timed.took);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -141,7 +143,10 @@ async fn outage(store: Store, fault: Fault, lasting: Duration) {
     store.set(&rig, fault);
     let began = Instant::now();
     let admitted = rig.admitted("e").await;
-    check_all(&rig.everything("e", &tickets[39], ("rush", &pass)).await, store);
+    let first = rig.everything("e", &tickets[39], ("rush", &pass)).await;
+    check_all(&first, store);
+    let slowest = first.iter().max_by_key(|timed| timed.took).map(|timed| (&timed.name, timed.took));
+    println!("{store:?} {fault:?}: the slowest of the first requests {slowest:?}");
 
     let watch = async {
         tokio::time::sleep(NOTICED.saturating_sub(began.elapsed())).await;
@@ -176,8 +181,8 @@ async fn outage(store: Store, fault: Fault, lasting: Duration) {
             let ready = rig.plain("/ready").await.reply;
             let answers = [rig.join("e").await, rig.position("e", &tickets[38]).await, rig.join("rush").await];
             let booked = rig.reserve("rush", &pass, "well-again").await.reply;
-            let list = [("ready", &ready), ("reserve", &booked)];
-            let all = list.into_iter().chain(answers.iter().map(|timed| (timed.name.as_str(), &timed.reply)));
+            let others = [("ready", &ready), ("reserve", &booked)];
+            let all = others.into_iter().chain(answers.iter().map(|timed| (timed.name.as_str(), &timed.reply)));
             let failing: Vec<_> = all.filter(|(_, reply)| !reply.status.is_success()).collect();
             if failing.is_empty() {
                 return;

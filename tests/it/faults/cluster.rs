@@ -124,7 +124,7 @@ async fn a_slot_is_moved_while_the_line_runs() {
         }
         tickets
     };
-    let moves = async {
+    let resharding = async {
         let mut keys = 0;
         for _ in 0..6 {
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -135,7 +135,7 @@ async fn a_slot_is_moved_while_the_line_runs() {
         keys
     };
     let began = Instant::now();
-    let (tickets, keys) = tokio::join!(joins, moves);
+    let (tickets, keys) = tokio::join!(joins, resharding);
     println!("6 moves of {keys} keys beside {} joins, {refused} refused, in {:?}", tickets.len(), began.elapsed());
     assert!(keys >= 6 * 3, "hardly anything was moved: {keys}");
 

@@ -35,7 +35,7 @@ async fn crowd(rig: &Rig, lasting: Duration, pass: &str) -> Met {
                 if Instant::now() >= until {
                     return;
                 }
-                let timed = if n % 2 == 0 {
+                let timed = if n.is_multiple_of(2) {
                     rig.ask("bookings", rig.service.api(reqwest::Method::GET, "/bookings").bearer_auth(&token)).await
                 } else {
                     rig.reserve("rush", pass, &format!("k-{n}-{round}")).await
@@ -76,9 +76,9 @@ async fn exhausted(harm: &'static str, mend: &'static str, all: bool) {
             let ready = rig.plain("/ready").await;
             ready.check();
             if rig.metric("usher_circuit_open", "ledger").await == 1 {
-                seen_open += 1
+                seen_open += 1;
             } else {
-                seen_closed += 1
+                seen_closed += 1;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -32,7 +32,7 @@ async fn until(what: &str, limit: Duration, mut so: impl AsyncFnMut() -> bool) {
 struct Sentinels {
     servers: Vec<RedisServer>,
     ports: Vec<u16>,
-    _sentinels: Vec<Guarded>,
+    _processes: Vec<Guarded>,
     _scratch: Scratch,
 }
 
@@ -61,7 +61,7 @@ impl Sentinels {
                 sentinels.push(Guarded::start("redis-server", &args, "TERM", &dir.join("log")));
                 ports.push(port);
             }
-            Self { servers, ports, _sentinels: sentinels, _scratch: scratch }
+            Self { servers, ports, _processes: sentinels, _scratch: scratch }
         });
         let all = started.await.expect("no panic");
         for port in &all.ports {

@@ -4,7 +4,6 @@
 
 mod away;
 mod cluster;
-
 mod exhausted;
 mod failover;
 mod rig;

@@ -218,7 +218,7 @@ impl Rig {
         let text = self.plain("/metrics").await.reply.text;
         let named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
         let lines = text.lines().filter(named).filter(|line| line.contains(label));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     pub async fn size(&self) -> Size {
