@@ -89,12 +89,14 @@ impl PostgresLedger {
         let lock_ms = statement_ms.saturating_sub(1_000).max(statement_ms / 2);
         let idle_ms = settings.transaction_timeout.as_millis();
         // An answer means "on disk": a server that is set to be quicker than that is overruled. Every statement has an index
-        // to go by; a plan that was made while the tables were small, or without statistics, must not read them whole. Where no index serves (a
-        // handful of rows), such a plan looks so dear that Postgres would compile it first, for hundreds of milliseconds.
+        // to go by; a plan that was made while the tables were small, or without statistics, must not read them whole. Where
+        // none serves (a handful of rows), such a plan looks so dear that Postgres would compile it, for hundreds of
+        // milliseconds.
         let session = format!(
             "SELECT set_config('statement_timeout', '{statement_ms}', false), set_config('lock_timeout', '{lock_ms}', false), \
              set_config('idle_in_transaction_session_timeout', '{idle_ms}', false), \
-             set_config('jit', 'off', false), set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
+             set_config('jit', 'off', false), set_config('enable_seqscan', 'off', false), \
+             set_config('enable_hashjoin', 'off', false), \
              set_config('enable_mergejoin', 'off', false), \
              CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END"
         );

@@ -5,6 +5,7 @@
 //! so are all that are as old. Giving one back takes no round trip, so that a server that falls silent keeps no slot.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use bb8::ManageConnection;
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection, Error};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -46,9 +48,32 @@ struct Link {
 /// Makes the slots of the pool: `None` before the first use and after a failure.
 struct Slots;
 
+/// Lends slots in the order in which they are asked for: bb8 by itself lets whoever comes just then overtake those who wait.
+#[derive(Clone)]
+struct Lender {
+    turns: Arc<Semaphore>,
+    slots: bb8::Pool<Slots>,
+    timeout: Duration,
+}
+
+/// A slot that is lent.
+struct Lent<'a> {
+    slot: bb8::PooledConnection<'a, Slots>,
+    /// Given back after the slot, so that whoever is next finds it.
+    _turn: SemaphorePermit<'a>,
+}
+
+impl Lender {
+    async fn lend(&self) -> Result<Lent<'_>, Error> {
+        let late = || Error::PoolTimedOut;
+        let turn = timeout(self.timeout, self.turns.acquire()).await.map_err(|_| late())?.map_err(|_| late())?;
+        Ok(Lent { slot: self.slots.get().await.map_err(|_| late())?, _turn: turn })
+    }
+}
+
 /// A pool of connections, and the circuit to the server.
 pub(super) struct Pool {
-    slots: bb8::Pool<Slots>,
+    slots: Lender,
     connector: Arc<Connector>,
     pub(super) circuit: Arc<Circuit>,
     transaction_timeout: Duration,
@@ -81,7 +106,7 @@ impl Connector {
             sqlx::query(sqlx::AssertSqlSafe(self.session.as_str())).execute(&mut connection).await?;
             Ok::<_, Error>(connection)
         };
-        let connection = timeout(self.timeout, connect).await.map_err(|_| Error::PoolTimedOut)??;
+        let connection = timeout(self.timeout, connect).await.map_err(|_| Error::Io(ErrorKind::TimedOut.into()))??;
         Ok(Link { age, connection, used: Instant::now() })
     }
 
@@ -107,11 +132,14 @@ impl Pool {
     pub(super) fn new(options: Arc<PgConnectOptions>, session: String, settings: &PostgresSettings) -> Arc<Self> {
         let connector =
             Arc::new(Connector { options, session, timeout: settings.connect_timeout, age: AtomicU64::new(0) });
+        let most = settings.max_connections.max(1);
         let slots = bb8::Pool::builder()
-            .max_size(settings.max_connections.max(1))
+            .max_size(most)
             .test_on_check_out(false)
             .connection_timeout(settings.acquire_timeout)
             .build_unchecked(Slots);
+        let turns = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS)));
+        let slots = Lender { turns, slots, timeout: settings.acquire_timeout };
         let circuit = Circuit::new("ledger");
         let mut watch = JoinSet::new();
         let monitor = Monitor { connector: Arc::clone(&connector), slots: slots.clone(), link: None };
@@ -138,9 +166,9 @@ impl Pool {
     where
         W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>>,
     {
-        let mut slot = self.slots.get().await.map_err(|_| Error::PoolTimedOut)?;
+        let mut lent = self.slots.lend().await?;
         // Taken out for the time of the work: whatever breaks it off leaves the slot empty.
-        let mut link = match self.connector.still_good(slot.take()).await {
+        let mut link = match self.connector.still_good(lent.slot.take()).await {
             Some(link) => link,
             None => self.connector.open().await?,
         };
@@ -154,7 +182,7 @@ impl Pool {
             self.connector.end(link.age);
         } else {
             link.used = Instant::now();
-            *slot = Some(link);
+            *lent.slot = Some(link);
         }
         outcome
     }
@@ -191,7 +219,7 @@ fn is_failure(fault: &Fault) -> bool {
 /// Asks for signs of life.
 struct Monitor {
     connector: Arc<Connector>,
-    slots: bb8::Pool<Slots>,
+    slots: Lender,
     link: Option<Link>,
 }
 
@@ -201,7 +229,7 @@ impl Heart for Monitor {
         let _slot = if closed {
             None
         } else {
-            let Ok(slot) = self.slots.get().await else { return Pulse::Busy };
+            let Ok(slot) = self.slots.lend().await else { return Pulse::Busy };
             Some(slot)
         };
         let age = self.connector.age.load(Ordering::Relaxed);

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::rig::{Rig, Timed};
+use super::rig::{PROMISE, Rig, Timed};
 use super::seconds;
 use crate::support::proxy::Fault;
 
@@ -12,6 +12,8 @@ use crate::support::proxy::Fault;
 const HEALED: Duration = Duration::from_secs(5);
 /// From here on an outage is known of.
 const NOTICED: Duration = Duration::from_millis(1_500);
+/// Room for operators' writes to the other store.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Clients that ask all the time.
 const CLIENTS: usize = 16;
 
@@ -76,9 +78,11 @@ impl Store {
 /// Everything that is asked must be answered in time; what needs the store with 503, the rest as ever.
 fn check_all(answers: &[Timed], away: Store) {
     for answer in answers {
-        answer.check();
         let (name, status) = (answer.name.as_str(), answer.reply.status.as_u16());
-        if away.needed_for().contains(&name) {
+        let needs_it = away.needed_for().contains(&name);
+        // What is work for the other store takes as long as that takes on a busy machine.
+        answer.check_within(if needs_it || !name.starts_with("admin") { PROMISE } else { PATIENCE });
+        if needs_it {
             assert_eq!(status, 503, "{name} without {away:?}: {}", answer.reply.text);
         } else if matches!(name, "status" | "events" | "event" | "/health" | "/metrics") {
             assert_eq!(status, 200, "{name} without {away:?}: {}", answer.reply.text);

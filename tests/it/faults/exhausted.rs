@@ -10,7 +10,7 @@ use super::rig::Rig;
 use super::seconds;
 use crate::support::usher::user_token;
 
-/// A wait for a connection (1 s), for the statement (1 s), and once more to find out what became of it; with room to spare.
+/// A wait for a connection (2 s), for the statement (1 s), and once more to find out what became of it; with room to spare.
 const BOUND: Duration = Duration::from_secs(6);
 const HEALED: Duration = Duration::from_secs(5);
 const CLIENTS: usize = 24;
@@ -89,6 +89,7 @@ async fn exhausted(harm: &'static str, mend: &'static str, all: bool) {
     println!("{harm}: {met:?}; opened {opened} times, seen open {open}, closed {closed}; {size:?}");
     if all {
         assert!(opened >= 1 && open >= 1, "the circuit never opened");
+        assert!(rig.metric("usher_circuit_refused_total", "ledger").await >= 1, "nobody was refused at once");
     } else {
         // A ledger that answers others is not away.
         assert!(met.lists >= 10 && closed >= 1, "slow reservations kept all others out");
