@@ -17,10 +17,11 @@ use tokio::task::JoinSet;
 use crate::admin::Admin;
 use crate::booking::{Bookings, Sweeper};
 use crate::catalogue::Catalogue;
-use crate::config::{Secret, Settings};
+use crate::circuit::Circuit;
+use crate::config::{RedisMode, Secret, Settings};
 use crate::domain::{Clock, Problem};
 use crate::engine::memory::MemoryEngine;
-use crate::engine::redis::{RedisEngine, RedisSettings};
+use crate::engine::redis::{RedisEngine, RedisSettings, Topology};
 use crate::engine::{Batched, Engine};
 use crate::follow::Follower;
 use crate::http::{self, Callers, Limits, OpenApiText, Proxies, State};
@@ -94,8 +95,19 @@ pub struct Stores {
     pub engine: Arc<dyn Engine>,
     /// The record.
     pub ledger: Arc<dyn Ledger>,
+    /// The circuits to those of them that are reached over a network.
+    pub circuits: Vec<Arc<Circuit>>,
     /// Keeps a second process out of the data directory, as long as it is held.
     lock: Option<File>,
+}
+
+/// A ledger that is up to date.
+pub struct OpenedLedger {
+    /// The record.
+    pub ledger: Arc<dyn Ledger>,
+    circuits: Vec<Arc<Circuit>>,
+    /// Keeps a second process out of the data directory, as long as it is held.
+    pub lock: Option<File>,
 }
 
 /// A service that is ready to run.
@@ -115,7 +127,7 @@ pub struct Application {
 ///
 /// # Errors
 /// [`StartError`] when it cannot be reached, or another process uses the data directory.
-pub async fn open_ledger(settings: &Settings) -> Result<(Arc<dyn Ledger>, Option<File>), StartError> {
+pub async fn open_ledger(settings: &Settings) -> Result<OpenedLedger, StartError> {
     if let Some(database) = &settings.database {
         let tuned = PostgresSettings {
             max_connections: database.pool_size,
@@ -125,13 +137,14 @@ pub async fn open_ledger(settings: &Settings) -> Result<(Arc<dyn Ledger>, Option
         };
         let ledger = PostgresLedger::connect(database.url.expose(), &tuned).await?;
         ledger.migrate().await?;
-        return Ok((Arc::new(ledger), None));
+        let circuits = vec![Arc::clone(ledger.circuit())];
+        return Ok(OpenedLedger { ledger: Arc::new(ledger), circuits, lock: None });
     }
     let lock = hold_data_dir(settings)?;
     let tuned = SqliteSettings { answer_timeout: settings.database_timeout * 2, ..SqliteSettings::default() };
     let ledger = SqliteLedger::open(settings.data_dir.join("ledger.db"), &tuned).await?;
     ledger.migrate().await?;
-    Ok((Arc::new(ledger), Some(lock)))
+    Ok(OpenedLedger { ledger: Arc::new(ledger), circuits: Vec::new(), lock: Some(lock) })
 }
 
 fn hold_data_dir(settings: &Settings) -> Result<File, StartError> {
@@ -149,11 +162,20 @@ fn hold_data_dir(settings: &Settings) -> Result<File, StartError> {
 }
 
 async fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
-    let (ledger, lock) = open_ledger(settings).await?;
+    let OpenedLedger { ledger, mut circuits, lock } = open_ledger(settings).await?;
     let engine: Arc<dyn Engine> = match &settings.redis {
         Some(redis) => {
             let failed = |error: &dyn std::fmt::Display| StartError::Redis(error.to_string());
             let engine = RedisEngine::new(&RedisSettings {
+                others: redis.others.iter().map(|url| url.expose().to_owned()).collect(),
+                topology: match redis.mode {
+                    RedisMode::Single => Topology::Single,
+                    RedisMode::Sentinel => Topology::Sentinel {
+                        master: redis.sentinel_master.clone(),
+                        password: redis.sentinel_password.as_ref().map(|password| password.expose().to_owned()),
+                    },
+                    RedisMode::Cluster => Topology::Cluster,
+                },
                 prefix: redis.prefix.clone(),
                 pool_size: redis.pool_size,
                 response_timeout: redis.timeout,
@@ -164,11 +186,12 @@ async fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
             for warning in engine.check_store(redis.allow_eviction).await.map_err(|error| failed(&error))? {
                 tracing::warn!("{warning}");
             }
+            circuits.push(Arc::clone(engine.circuit()));
             Arc::new(engine)
         }
         None => Arc::new(MemoryEngine::new()),
     };
-    Ok(Stores { engine, ledger, lock })
+    Ok(Stores { engine, ledger, circuits, lock })
 }
 
 impl Application {
@@ -181,6 +204,8 @@ impl Application {
         let stores = open_stores(settings).await?;
         let keys = Keys::open(settings)?;
         let metrics = Arc::new(Metrics::new()?);
+        stores.circuits.iter().for_each(|circuit| metrics.watch_circuit(Arc::clone(circuit)));
+        metrics.watch_runtime(tokio::runtime::Handle::current());
         let (closing, closed) = watch::channel(false);
         let generated_admin_token = keys.generated_admin_token.clone();
 
@@ -195,7 +220,7 @@ impl Application {
         let services = wire(settings, &stores, keys, &catalogue, &follower, &metrics, &clock);
         let state = web::Data::new(services);
         let mut loops = JoinSet::new();
-        let releaser = Arc::new(Releaser::new(engine, Arc::clone(&catalogue), metrics));
+        let releaser = Arc::new(Releaser::new(engine, Arc::clone(&stores.ledger), Arc::clone(&catalogue), metrics));
         let sweeper = Arc::new(Sweeper::new(Arc::clone(&state.bookings)));
         let time = || Arc::clone(&clock);
         every(&mut loops, settings.release_interval, closed.clone(), time(), move |now| {
@@ -222,6 +247,9 @@ impl Application {
         every(&mut loops, CATALOGUE_EVERY, closed.clone(), time(), move |now| {
             let catalogue = Arc::clone(&catalogue);
             async move {
+                if catalogue.is_away() {
+                    return;
+                }
                 if let Err(problem) = catalogue.refresh(now).await {
                     tracing::warn!(error = %problem, cause = ?problem.cause, "the events could not be read; the last ones stay in force");
                 }
@@ -386,6 +414,8 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
     let origins = settings.http.cors_origins.clone();
     let shared = state.clone();
     let server = HttpServer::new(move || {
+        // Once on each worker, which has a runtime of its own.
+        shared.metrics.watch_runtime(tokio::runtime::Handle::current());
         App::new()
             .app_data(shared.clone())
             .app_data(openapi.clone())

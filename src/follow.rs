@@ -37,6 +37,9 @@ impl Follower {
 
     /// One step: hears what is new of every event that is due. A failure of one event does not hold up the others.
     pub async fn tick(&self) {
+        if self.engine.is_away() {
+            return;
+        }
         let now = self.clock.now();
         let due = self.catalogue.all().into_iter().filter(|live| is_due(live, now));
         futures_util::stream::iter(due)

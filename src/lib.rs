@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod booking;
 pub mod catalogue;
+pub mod circuit;
 pub mod cli;
 pub mod coalesce;
 pub mod config;

@@ -1,10 +1,13 @@
 //! What is counted, in a registry of the instance's own (two instances can live in one process).
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use crate::circuit::Circuit;
 
 /// The metrics of one instance.
 pub struct Metrics {
@@ -45,6 +48,18 @@ pub struct Metrics {
     pub active: IntGaugeVec,
     /// Whether the last look at a store was good (1) or not (0), by store.
     pub store_up: IntGaugeVec,
+    circuits: Circuits,
+    runtimes: Mutex<Vec<tokio::runtime::Handle>>,
+    tasks: IntGauge,
+}
+
+/// What the circuits to the stores count, by store.
+struct Circuits {
+    watched: Mutex<Vec<Arc<Circuit>>>,
+    open: IntGaugeVec,
+    under_way: IntGaugeVec,
+    opened: IntCounterVec,
+    refused: IntCounterVec,
 }
 
 /// The counts of one route: looked up once, so that a request costs a few additions.
@@ -91,6 +106,15 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ("usher_waiting", "gauge", "Visitors in line, by event"),
     ("usher_active", "gauge", "Passes out, by event"),
     ("usher_store_up", "gauge", "1 when the last look at a store was good, by store"),
+    (
+        "usher_circuit_open",
+        "gauge",
+        "1 while calls to a store are refused because it is away, by store (queue, ledger)",
+    ),
+    ("usher_circuit_opened_total", "counter", "How often calls to a store began to be refused, by store"),
+    ("usher_circuit_refused_total", "counter", "Calls to a store that were refused, by store"),
+    ("usher_store_calls", "gauge", "Calls to a store that are under way, by store"),
+    ("usher_tasks", "gauge", "Tasks of this process: those of requests under way, and some that run all the time"),
 ];
 
 fn help(name: &str) -> &'static str {
@@ -121,6 +145,8 @@ impl Metrics {
         registry.register(Box::new(feed_age.clone()))?;
         let streams = IntGauge::new("usher_streams", help("usher_streams"))?;
         registry.register(Box::new(streams.clone()))?;
+        let tasks = IntGauge::new("usher_tasks", help("usher_tasks"))?;
+        registry.register(Box::new(tasks.clone()))?;
         let seconds = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         let name = "usher_http_request_seconds";
         let request_seconds = HistogramVec::new(HistogramOpts::new(name, help(name)).buckets(seconds), &["route"])?;
@@ -148,6 +174,15 @@ impl Metrics {
             waiting: gauges("usher_waiting", &["event"])?,
             active: gauges("usher_active", &["event"])?,
             store_up: gauges("usher_store_up", &["store"])?,
+            circuits: Circuits {
+                watched: Mutex::default(),
+                open: gauges("usher_circuit_open", &["store"])?,
+                under_way: gauges("usher_store_calls", &["store"])?,
+                opened: counters("usher_circuit_opened_total", &["store"])?,
+                refused: counters("usher_circuit_refused_total", &["store"])?,
+            },
+            runtimes: Mutex::default(),
+            tasks,
             registry,
         })
     }
@@ -158,11 +193,39 @@ impl Metrics {
         RouteMetrics { answers, seconds: self.request_seconds.with_label_values(&[route]) }
     }
 
+    /// Shows a circuit from now on.
+    pub fn watch_circuit(&self, circuit: Arc<Circuit>) {
+        self.circuits.watched.lock().unwrap_or_else(PoisonError::into_inner).push(circuit);
+    }
+
+    /// Counts the tasks of a runtime from now on.
+    pub fn watch_runtime(&self, runtime: tokio::runtime::Handle) {
+        self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).push(runtime);
+    }
+
+    /// Reads what is counted elsewhere.
+    fn look(&self) {
+        let whole = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let Circuits { watched, open, under_way, opened, refused } = &self.circuits;
+        for circuit in watched.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let (store, counts) = ([circuit.name], circuit.counts());
+            open.with_label_values(&store).set(counts.open.into());
+            under_way.with_label_values(&store).set(whole(counts.under_way));
+            for (counter, counted) in [(opened, counts.opened), (refused, counts.refused)] {
+                let counter = counter.with_label_values(&store);
+                counter.inc_by((counted as u64).saturating_sub(counter.get()));
+            }
+        }
+        let runtimes = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tasks.set(whole(runtimes.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum()));
+    }
+
     /// The text form that Prometheus reads.
     ///
     /// # Errors
     /// When a metric cannot be written out.
     pub fn render(&self) -> prometheus::Result<String> {
+        self.look();
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
@@ -180,6 +243,8 @@ mod tests {
         for gauges in [&metrics.waiting, &metrics.active, &metrics.store_up] {
             gauges.with_label_values(&["x"]).set(1);
         }
+        metrics.watch_circuit(Circuit::new("x"));
+        metrics.render().expect("text");
         let mut registered: Vec<_> = metrics.registry.gather().iter().map(|f| f.name().to_owned()).collect();
         let mut listed: Vec<_> = TABLE.iter().map(|(name, ..)| (*name).to_owned()).collect();
         registered.sort();

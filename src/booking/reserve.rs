@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Bookings;
 use super::request::{Checked, ReserveRequest, answer_body};
 use crate::catalogue::{LiveEvent, engine_problem, ledger_problem};
+use crate::circuit::Away;
 use crate::domain::{Booking, BookingId, BookingStatus, Code, EventId, Money, PassId, Problem, VisitorId};
 use crate::engine::{Claim, Claimed, EngineError, LedgerNews};
 use crate::ledger::{Committed, LedgerError, NewBooking, StoredAnswer};
@@ -72,6 +73,10 @@ impl Bookings {
     }
 
     async fn carry_out(&self, live: &LiveEvent, checked: &Checked) -> Result<StoredAnswer, Problem> {
+        // Neither is touched without the other: there would be holds that nobody can write or undo.
+        if self.engine.is_away() || self.ledger.is_away() {
+            return Err(Problem::unavailable(Away));
+        }
         let request = &checked.request;
         let Some(zone) = live.event.zone(&request.zone) else {
             let detail = format!("The event has no zone {} in show {}.", request.zone.zone, request.zone.show);

@@ -69,6 +69,11 @@ impl Catalogue {
         Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
     }
 
+    /// Whether the events cannot be read for now.
+    pub fn is_away(&self) -> bool {
+        self.ledger.is_away()
+    }
+
     /// The event.
     ///
     /// # Errors

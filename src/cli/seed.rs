@@ -77,7 +77,7 @@ pub async fn seed(ledger: &dyn Ledger, now: Timestamp) -> Result<Value, LedgerEr
 /// # Errors
 /// When the ledger cannot be opened or written, or the ids cannot be.
 pub async fn run(settings: &Settings, out: Option<&Path>) -> Done {
-    let (ledger, _lock) = crate::app::open_ledger(settings).await?;
+    let crate::app::OpenedLedger { ledger, lock: _lock, .. } = crate::app::open_ledger(settings).await?;
     let ids = seed(ledger.as_ref(), SystemClock.now()).await?;
     Ok(output::write_json(&ids, out)?)
 }

@@ -24,6 +24,8 @@ pub enum Kind {
     Path,
     /// A URL of one of these schemes; its password is a secret.
     Url(&'static [&'static str]),
+    /// One or several such URLs, separated by commas.
+    Urls(&'static [&'static str]),
     /// A key of at least so many bytes.
     Key(usize),
     /// A bearer token of at least so many visible ASCII characters.
@@ -70,6 +72,7 @@ impl Kind {
         match self {
             Self::Key(_) | Self::Token(_) => MASK.to_owned(),
             Self::Url(_) => mask_url(value),
+            Self::Urls(schemes) => urls(value, schemes).map(mask_url).collect::<Vec<_>>().join(","),
             _ => value.to_owned(),
         }
     }
@@ -85,6 +88,9 @@ impl Kind {
             Self::Word => "1 to 64 characters from [A-Za-z0-9._-]".to_owned(),
             Self::Path => "a path".to_owned(),
             Self::Url(schemes) => format!("a URL that begins with {}", schemes.join(" or ")),
+            Self::Urls(schemes) => {
+                format!("a URL that begins with {}, or several, separated by commas", schemes.join(" or "))
+            }
             Self::Key(least) => format!("a secret of at least {least} bytes without white space around it"),
             Self::Token(least) => format!("at least {least} visible ASCII characters"),
             Self::Header => "the name of a request header that has no other meaning here".to_owned(),
@@ -117,6 +123,11 @@ impl Kind {
                 !value.contains(|c: char| c.is_whitespace() || c.is_control())
                     && schemes.iter().any(|scheme| value.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
             }
+            Self::Urls(schemes) => {
+                // A comma where no password is: the scheme of what comes behind it was left out.
+                let whole = |url: &str| url.rsplit('@').next().is_some_and(|host| !host.contains(','));
+                urls(value, schemes).all(|url| Self::Url(schemes).accepts(url) && whole(url))
+            }
             Self::Key(least) => value.len() >= least && value.trim() == value,
             Self::Token(least) => value.len() >= least && value.bytes().all(|b| b.is_ascii_graphic()),
             Self::Header => {
@@ -134,6 +145,19 @@ impl Kind {
 /// The parts of a list: separated by commas, white space around them dropped.
 pub(super) fn items(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim)
+}
+
+/// The URLs of a list. A comma is part of a URL (of its password, say) unless one of the schemes comes behind it.
+pub(super) fn urls<'a>(value: &'a str, schemes: &'static [&'static str]) -> impl Iterator<Item = &'a str> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let list = rest.take()?;
+        let ends =
+            |(at, _): &(usize, &str)| schemes.iter().any(|scheme| list[at + 1..].trim_start().starts_with(scheme));
+        let Some((at, _)) = list.match_indices(',').find(ends) else { return Some(list.trim()) };
+        rest = Some(&list[at + 1..]);
+        Some(list[..at].trim())
+    })
 }
 
 /// Reads an address to listen on. `localhost` stands for 127.0.0.1, so that no name has to be looked up.
@@ -204,6 +228,11 @@ mod tests {
                 &["redis://h", "rediss://u:p@h:1/0"],
                 &["redis://", "http://h", "redis://a b"],
             ),
+            (
+                Kind::Urls(&["redis://", "rediss://"]),
+                &["redis://h", "redis://a:1, rediss://b:2", "redis://u:p,q@a,redis://b"],
+                &["redis://a,", "redis://a,http://b", "redis://,redis://b", "a:1,b:2"],
+            ),
             (Kind::Token(4), &["abcd", "!~@#"], &["abc", "ab cd", "abcdé"]),
             (Kind::Header, &["X-User-ID"], &["Authorization", "x-queue-ticket", "a:b", "a b"]),
             (Kind::Networks, &["10.0.0.0/8, ::1"], &["10.0.0.0/8,", "proxy"]),
@@ -221,6 +250,9 @@ mod tests {
                 assert!(kind.check(value).is_err(), "{kind:?} {value:?}");
             }
         }
+        let list = "redis://u:p,q@a,redis://:secret@b/0";
+        assert_eq!(urls(list, &["redis://"]).collect::<Vec<_>>(), ["redis://u:p,q@a", "redis://:secret@b/0"]);
+        assert_eq!(Kind::Urls(&["redis://"]).show(list), "redis://u:***@a,redis://:***@b/0");
         let key = Kind::Key(32);
         assert!(key.check(&"k".repeat(32)).is_ok() && key.check(&"k".repeat(31)).is_err());
         assert!(key.check(&format!("{}\n", "k".repeat(32))).is_err(), "a line end that came along with a file");

@@ -18,7 +18,7 @@ pub use kind::Kind;
 pub use network::{InvalidNetwork, Network};
 pub use secret::{MASK, Secret, mask_url};
 pub use settings::{
-    AuthSettings, DatabaseSettings, HttpSettings, LimitSettings, LogFormat, LogSettings, PassSettings, Rate,
+    AuthSettings, DatabaseSettings, HttpSettings, LimitSettings, LogFormat, LogSettings, PassSettings, Rate, RedisMode,
     RedisSettings, Settings,
 };
 pub use sources::Source;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::settings::Settings;
+use super::settings::{RedisMode, Settings};
 use super::sources::{Source, Value};
 use super::table;
 
@@ -32,6 +32,12 @@ pub(super) fn problems(settings: &Settings, values: &BTreeMap<&'static str, Valu
                 missing.join(", ")
             ));
         }
+    }
+    if let Some(redis) = &settings.redis
+        && redis.mode == RedisMode::Single
+        && !redis.others.is_empty()
+    {
+        problems.push("redis_url holds several URLs: set redis_mode to sentinel or cluster".to_owned());
     }
     for (one, other, both) in [
         ("pass_private_key", "pass_secret", settings.pass.private_key.is_some() && settings.pass.secret.is_some()),

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kind::{items, parse_filter, parse_listen};
+use super::kind::{items, parse_filter, parse_listen, urls};
 use super::network::Network;
 use super::secret::Secret;
 use super::sources::Value;
@@ -79,6 +79,14 @@ impl HttpSettings {
 pub struct RedisSettings {
     /// Where it is; holds the password.
     pub url: Secret,
+    /// The other Sentinels, or nodes of the Cluster.
+    pub others: Vec<Secret>,
+    /// What the URLs lead to.
+    pub mode: RedisMode,
+    /// The name that the Sentinels know the master by.
+    pub sentinel_master: String,
+    /// The password of the Sentinels themselves.
+    pub sentinel_password: Option<Secret>,
     /// What every key begins with.
     pub prefix: String,
     /// Connections.
@@ -87,6 +95,17 @@ pub struct RedisSettings {
     pub timeout: Duration,
     /// Start even if keys may be evicted.
     pub allow_eviction: bool,
+}
+
+/// What the URLs of Redis lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisMode {
+    /// One server.
+    Single,
+    /// Sentinels, who say which server is the master.
+    Sentinel,
+    /// Nodes of a Cluster.
+    Cluster,
 }
 
 /// Postgres.
@@ -189,6 +208,12 @@ impl<'a> Reader<'a> {
         self.text(key).map(Secret::new)
     }
 
+    /// The first URL of Redis, and the others.
+    fn redis(&self) -> Option<(Secret, Vec<Secret>)> {
+        let mut all = urls(self.text("redis_url")?, table::REDIS).map(Secret::new);
+        Some((all.next()?, all.collect()))
+    }
+
     fn path(&self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
@@ -234,8 +259,16 @@ impl Settings {
                 cookie_secure: from.truth("cookie_secure"),
             },
             data_dir: from.path("data_dir").unwrap_or_default(),
-            redis: from.secret("redis_url").map(|url| RedisSettings {
+            redis: from.redis().map(|(url, others)| RedisSettings {
                 url,
+                others,
+                mode: match from.word("redis_mode").as_str() {
+                    "sentinel" => RedisMode::Sentinel,
+                    "cluster" => RedisMode::Cluster,
+                    _ => RedisMode::Single,
+                },
+                sentinel_master: from.owned("redis_sentinel_master").unwrap_or_default(),
+                sentinel_password: from.secret("redis_sentinel_password"),
                 prefix: from.owned("redis_prefix").unwrap_or_default(),
                 pool_size: from.number("redis_pool_size"),
                 timeout: from.millis("redis_timeout_ms"),

@@ -44,6 +44,9 @@ const fn setting(key: &'static str, default: &'static str, kind: Kind, help: &'s
 /// The shortest key that HMAC-SHA256 is used with, in bytes.
 const KEY: Kind = Kind::Key(32);
 
+/// The schemes of Redis URLs.
+pub(super) const REDIS: &[&str] = &["redis://", "rediss://"];
+
 /// Every setting, in the order in which they are shown.
 pub const GROUPS: &[Group] = &[
     Group {
@@ -77,8 +80,21 @@ pub const GROUPS: &[Group] = &[
             setting(
                 "redis_url",
                 "",
-                Kind::Url(&["redis://", "rediss://"]),
-                "Redis that instances share; not set = queue in process",
+                Kind::Urls(REDIS),
+                "Redis that instances share, or its Sentinels, or nodes of the Cluster; not set = queue in process",
+            ),
+            setting(
+                "redis_mode",
+                "single",
+                Kind::Choice(&["single", "sentinel", "cluster"]),
+                "what redis_url leads to; user, password and database of the first URL are those of the master",
+            ),
+            setting("redis_sentinel_master", "mymaster", Kind::Text, "name that the Sentinels know the master by"),
+            setting(
+                "redis_sentinel_password",
+                "",
+                Kind::Key(1),
+                "password of the Sentinels themselves; not set = none",
             ),
             setting("redis_prefix", "usher", Kind::Word, "what every key in Redis begins with"),
             setting("redis_pool_size", "4", Kind::Integer(1, 1_000), "connections to Redis"),

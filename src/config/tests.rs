@@ -91,7 +91,7 @@ fn every_setting_of_the_table_reaches_the_typed_settings() {
         Kind::Bool => "true".to_owned(),
         Kind::Choice(words) => words[words.len() - 1].to_owned(),
         Kind::Text | Kind::Word | Kind::Path => format!("x-{}", setting.key),
-        Kind::Url(schemes) => format!("{}sample/{}", schemes[0], setting.key),
+        Kind::Url(schemes) | Kind::Urls(schemes) => format!("{}sample/{}", schemes[0], setting.key),
         Kind::Key(least) | Kind::Token(least) => setting.key.chars().cycle().take(least.max(40)).collect(),
         Kind::Header => "X-Sample".to_owned(),
         Kind::Networks => "203.0.113.0/24".to_owned(),
@@ -236,11 +236,31 @@ fn rules_between_settings() {
         (&[("pass_secret", KEY_A), ("ticket_secret", KEY_A)], "are the same"),
         (&[("auth_issuer", "me")], "auth_issuer"),
         (&[("listen", "")], "listen must be"),
+        (&[("redis_url", "redis://a,redis://b")], "redis_mode"),
         (&[("nonsense", "1")], "--nonsense is not a setting"),
     ] {
         let error = from_pairs(pairs).expect_err(says).to_string();
         assert!(error.contains(says), "{says} in {error}");
     }
+}
+
+#[test]
+fn sentinels_and_nodes_of_a_cluster_are_listed_in_one_setting() {
+    let stores = [
+        ("database_url", "postgres://h/d"),
+        ("ticket_secret", KEY_A),
+        ("pass_secret", KEY_B),
+        ("admin_token", KEY_C),
+        ("redis_url", "redis://:hunter2@a:26379/3, redis://b:26379"),
+    ];
+    let redis = |more: &[(&str, &str)]| from_pairs(&[&stores, more].concat()).expect("legal").redis.expect("Redis");
+    let sentinels = redis(&[("redis_mode", "Sentinel"), ("redis_sentinel_password", "swordfish")]);
+    assert_eq!(sentinels.url.expose(), "redis://:hunter2@a:26379/3");
+    assert_eq!(sentinels.others.iter().map(Secret::expose).collect::<Vec<_>>(), ["redis://b:26379"]);
+    assert_eq!((sentinels.mode, sentinels.sentinel_master.as_str()), (RedisMode::Sentinel, "mymaster"));
+    assert_eq!(redis(&[("redis_mode", "cluster")]).mode, RedisMode::Cluster);
+    let shown = format!("{sentinels:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains("swordfish"), "{shown}");
 }
 
 #[test]

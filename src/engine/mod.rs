@@ -479,6 +479,11 @@ pub trait Engine: Send + Sync {
         false
     }
 
+    /// Whether the store is known to be away: every call would be refused at once.
+    fn is_away(&self) -> bool {
+        false
+    }
+
     /// Whether the store answers. Read-only.
     async fn ping(&self) -> Result<()>;
 }

@@ -11,7 +11,7 @@ use super::state::State;
 use crate::domain::{Code, Problem};
 
 /// How long readiness waits for a store.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(800);
 /// How old what is known of a line may be.
 const FOLLOWED: Duration = Duration::from_secs(5);
 

@@ -253,6 +253,11 @@ pub trait Ledger: Send + Sync {
     /// The audit log, newest first.
     async fn audit_log(&self, page: PageRequest) -> Result<Page<AuditEntry>>;
 
+    /// Whether the database is known to be away: every call would be refused at once.
+    fn is_away(&self) -> bool {
+        false
+    }
+
     /// Whether the database answers. Read-only.
     async fn ping(&self) -> Result<()>;
 }

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
 use crate::domain::{Problem, Timestamp};
 use crate::engine::{Engine, EngineError, NumbersLeft, RELEASE_BATCH};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// Most calls for one event in one step: bounds a step at any rate.
@@ -21,18 +22,29 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The release service.
 pub struct Releaser {
     engine: Arc<dyn Engine>,
+    ledger: Arc<dyn Ledger>,
     catalogue: Arc<Catalogue>,
     metrics: Arc<Metrics>,
 }
 
 impl Releaser {
     /// A releaser for the catalogue's events.
-    pub fn new(engine: Arc<dyn Engine>, catalogue: Arc<Catalogue>, metrics: Arc<Metrics>) -> Self {
-        Self { engine, catalogue, metrics }
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        ledger: Arc<dyn Ledger>,
+        catalogue: Arc<Catalogue>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { engine, ledger, catalogue, metrics }
     }
 
-    /// One step: releases every event that is due. A failure of one event does not hold up the others.
+    /// One step: releases every event that is due. A failure of one event does not hold up the others. While the ledger is
+    /// away nobody is let in either: their passes would run out before they could book.
     pub async fn tick(&self, now: Timestamp) {
+        if self.engine.is_away() || self.ledger.is_away() {
+            self.metrics.release_failures.inc();
+            return;
+        }
         let due = self.catalogue.all().into_iter().filter(|live| live.line.is_due(now, IDLE));
         futures_util::stream::iter(due)
             .for_each_concurrent(AT_ONCE, |live| async move {

@@ -4,6 +4,7 @@ mod chaos;
 mod coalesce;
 mod docs;
 mod engine;
+mod faults;
 mod http;
 mod ledger;
 mod lua_headers;

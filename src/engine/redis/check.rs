@@ -1,5 +1,6 @@
 //! Whether a store is fit to hold the line.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use redis::Value;
@@ -36,14 +37,28 @@ impl RedisEngine {
     pub async fn check_store(&self, allow_eviction: bool) -> Result<Vec<String>, UnfitStore> {
         let mut connection = pool::borrow(&self.pool).await?;
         match connection.send(&redis::cmd("INFO")).await {
-            Ok(Value::BulkString(bytes)) => assess(&String::from_utf8_lossy(&bytes), allow_eviction),
-            Ok(Value::VerbatimString { text, .. }) => assess(&text, allow_eviction),
-            Ok(_) => Err(EngineError::Unavailable("INFO was not answered with a text".into()).into()),
+            // A Cluster: each node has its own.
+            Ok(Value::Map(nodes)) => {
+                let mut warnings = Vec::new();
+                for (_, info) in &nodes {
+                    warnings.extend(assess(&text(info)?, allow_eviction)?);
+                }
+                Ok(warnings)
+            }
+            Ok(info) => assess(&text(&info)?, allow_eviction),
             Err(error) if error.code() == Some("NOPERM") => {
                 Ok(vec!["the store forbids INFO: its version and maxmemory-policy could not be checked".into()])
             }
             Err(error) => Err(EngineError::Unavailable(error.to_string()).into()),
         }
+    }
+}
+
+fn text(info: &Value) -> Result<Cow<'_, str>, EngineError> {
+    match info {
+        Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes)),
+        Value::VerbatimString { text, .. } => Ok(text.into()),
+        _ => Err(EngineError::Unavailable("INFO was not answered with a text".into())),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use super::{
     LedgerNews, Left, MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Reclaim, Released, Result,
     SNAPSHOT_PAGE, SnapshotPage, Standing, StockChange, ZoneStock,
 };
+use crate::circuit::Circuit;
 use crate::domain::present::{Change, Seen};
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
 
@@ -26,6 +27,7 @@ mod news;
 mod pool;
 mod reply;
 pub mod scripts;
+mod source;
 
 pub use check::UnfitStore;
 use pool::Argument;
@@ -41,11 +43,31 @@ pub enum ClockSource {
     Caller,
 }
 
+/// What the URLs of a store lead to.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Topology {
+    /// One server.
+    Single,
+    /// Sentinels, who say which server is the master. User, password, database and TLS of the first URL are the master's.
+    Sentinel {
+        /// The name that the Sentinels know the master by.
+        master: String,
+        /// The password of the Sentinels themselves, if they have one. Never shown.
+        password: Option<String>,
+    },
+    /// Nodes of a Cluster; it need not be all of them.
+    Cluster,
+}
+
 /// How to reach the store.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// `redis://` or `rediss://`, with user, password and database where needed. Never shown.
     pub url: String,
+    /// The other Sentinels, or nodes of the Cluster. Never shown.
+    pub others: Vec<String>,
+    /// What the URLs lead to.
+    pub topology: Topology,
     /// What all keys start with: letters, digits, `-`, `_` and `.`.
     pub prefix: String,
     /// Most connections at a time.
@@ -63,6 +85,8 @@ impl RedisSettings {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            others: Vec::new(),
+            topology: Topology::Single,
             prefix: "usher".into(),
             pool_size: 16,
             response_timeout: Duration::from_secs(1),
@@ -75,7 +99,7 @@ impl RedisSettings {
 /// Leaves the URL out: it may carry a password.
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, prefix, pool_size, response_timeout, connect_timeout, clock } = self;
+        let Self { url: _, others: _, topology: _, prefix, pool_size, response_timeout, connect_timeout, clock } = self;
         f.debug_struct("RedisSettings")
             .field("prefix", prefix)
             .field("pool_size", pool_size)
@@ -128,6 +152,11 @@ impl RedisEngine {
             let number = known.entry(event.clone()).or_default();
             *number = highest.max(*number);
         }
+    }
+
+    /// The circuit to the store.
+    pub const fn circuit(&self) -> &Arc<Circuit> {
+        self.pool.circuit()
     }
 
     /// The argument that tells a script the time.
@@ -325,6 +354,10 @@ impl Engine for RedisEngine {
             self.run(&scripts::FORGET_ZONES, event, &names).await?;
         }
         Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.circuit().is_open()
     }
 
     async fn ping(&self) -> Result<()> {

@@ -128,6 +128,10 @@ impl Ledger for PostgresLedger {
         self.read(job!(page => |db| records::audit_log(db, page))).await
     }
 
+    fn is_away(&self) -> bool {
+        self.circuit().is_open()
+    }
+
     async fn ping(&self) -> Result<()> {
         self.read(job!( => |db| db.run("SELECT 1", args![]))).await.map(drop)
     }

@@ -6,28 +6,29 @@
 
 mod commit;
 mod ledger;
+mod pool;
 mod seats;
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Semaphore;
 
 use super::sql::{Outcome, unavailable};
-use super::{LedgerError, Result};
+use super::{Ledger, LedgerError, Result};
+use crate::circuit::Circuit;
+use pool::Pool;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How often work that collided with another transaction is tried in all.
 const TRIES: u32 = 3;
-
-/// How long a connection may rest before it is asked whether it still stands.
-const RESTED: Duration = Duration::from_secs(1);
 
 /// What can be tuned.
 #[derive(Debug, Clone)]
@@ -36,8 +37,10 @@ pub struct PostgresSettings {
     pub max_connections: u32,
     /// Calls that may be under way or wait for a connection; whoever comes after is answered [`LedgerError::Unavailable`] at once.
     pub queue: usize,
-    /// How long a call waits for a connection, and a new connection for the server.
+    /// How long a call waits for a connection of the pool.
     pub acquire_timeout: Duration,
+    /// How long the server may take to accept a new connection.
+    pub connect_timeout: Duration,
     /// How long one statement may take, told to the server. It waits for row locks for a second less, at least half as long.
     pub statement_timeout: Duration,
     /// How long one transaction may take; after that its connection is dropped.
@@ -50,6 +53,7 @@ impl Default for PostgresSettings {
             max_connections: 16,
             queue: 1_024,
             acquire_timeout: Duration::from_secs(2),
+            connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(5),
             transaction_timeout: Duration::from_secs(10),
         }
@@ -57,12 +61,17 @@ impl Default for PostgresSettings {
 }
 
 /// A ledger in a Postgres database. Clones share its connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PostgresLedger {
     options: Arc<PgConnectOptions>,
-    pool: PgPool,
+    pool: Arc<Pool>,
     calls: Arc<Semaphore>,
-    transaction_timeout: Duration,
+}
+
+impl fmt::Debug for PostgresLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresLedger").field("circuit", self.circuit()).finish_non_exhaustive()
+    }
 }
 
 impl PostgresLedger {
@@ -80,44 +89,30 @@ impl PostgresLedger {
         let lock_ms = statement_ms.saturating_sub(1_000).max(statement_ms / 2);
         let idle_ms = settings.transaction_timeout.as_millis();
         // An answer means "on disk": a server that is set to be quicker than that is overruled. Every statement has an index
-        // to go by; a plan that was made while the tables were small, or without statistics, must not read them whole.
+        // to go by; a plan that was made while the tables were small, or without statistics, must not read them whole. Where
+        // none serves (a handful of rows), such a plan looks so dear that Postgres would compile it, for hundreds of
+        // milliseconds.
         let session = format!(
             "SELECT set_config('statement_timeout', '{statement_ms}', false), set_config('lock_timeout', '{lock_ms}', false), \
              set_config('idle_in_transaction_session_timeout', '{idle_ms}', false), \
-             set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false), \
+             set_config('jit', 'off', false), set_config('enable_seqscan', 'off', false), \
+             set_config('enable_hashjoin', 'off', false), \
              set_config('enable_mergejoin', 'off', false), \
              CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END"
         );
-        let session: Arc<str> = Arc::from(session);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections.max(1))
-            .acquire_timeout(settings.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, seen| {
-                // One that was at work a moment ago is not asked: that would be a round trip more for every call.
-                Box::pin(async move {
-                    if seen.idle_for > RESTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .after_connect(move |connection, _| {
-                let session = Arc::clone(&session);
-                Box::pin(async move {
-                    sqlx::query(sqlx::AssertSqlSafe(session)).execute(connection).await?;
-                    Ok(())
-                })
-            })
-            .connect_with(options.clone())
-            .await
-            .map_err(|e| unavailable(&e))?;
-        Ok(Self {
-            options: Arc::new(options),
-            pool,
+        let options = Arc::new(options);
+        let ledger = Self {
+            pool: Pool::new(Arc::clone(&options), session, settings),
             calls: Arc::new(Semaphore::new(settings.queue.max(1))),
-            transaction_timeout: settings.transaction_timeout,
-        })
+            options,
+        };
+        ledger.ping().await?;
+        Ok(ledger)
+    }
+
+    /// The circuit to the server.
+    pub fn circuit(&self) -> &Arc<Circuit> {
+        &self.pool.circuit
     }
 
     /// Brings the tables up to date. Does nothing when they are. Several instances may call it at once.
@@ -159,7 +154,7 @@ impl PostgresLedger {
         J: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>> + Send + Sync + 'static,
     {
         let ledger = self.clone();
-        self.spawn(async move { ledger.on_connection(job).await }).await
+        self.spawn(async move { ledger.pool.on_connection(job).await }).await
     }
 
     /// Runs `work` in a task, so that it comes to its end whether the caller waits or not.
@@ -186,25 +181,11 @@ impl PostgresLedger {
         loop {
             attempt += 1;
             let job = Arc::clone(&job);
-            match self.on_connection(move |connection| Box::pin(in_transaction(connection, job))).await {
+            match self.pool.on_connection(move |connection| Box::pin(in_transaction(connection, job))).await {
                 Err(fault) if fault.is_collision() && attempt < tries => {}
                 outcome => return outcome,
             }
         }
-    }
-
-    /// Lends a connection. One whose work takes too long is dropped rather than given back half way.
-    async fn on_connection<T, W>(&self, work: W) -> Outcome<T>
-    where
-        W: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Outcome<T>>,
-    {
-        let mut connection = self.pool.acquire().await?;
-        let outcome = tokio::time::timeout(self.transaction_timeout, work(&mut connection)).await;
-        if let Ok(outcome) = outcome {
-            return outcome;
-        }
-        drop(connection.detach());
-        Err(LedgerError::Unavailable("no answer in time; what was asked may still be done".to_owned()).into())
     }
 }
 

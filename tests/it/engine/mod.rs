@@ -13,7 +13,7 @@ mod passes;
 mod presence;
 mod recovery;
 mod release;
-mod rig;
+pub(crate) mod rig;
 mod rules;
 
 /// Expands the list to one test a case and engine.

@@ -8,6 +8,7 @@ pub mod fleet;
 pub mod hostile;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod scratch;
 pub mod seeds;

@@ -109,6 +109,17 @@ impl RedisServer {
         self.port
     }
 
+    /// Kills it with no chance to write or say anything.
+    ///
+    /// # Panics
+    /// When it cannot be killed.
+    pub async fn kill(&self) {
+        let told: String = self.command(&["INFO", "server"]).await;
+        let id = told.lines().find_map(|line| line.strip_prefix("process_id:")).expect("a process").trim().to_owned();
+        let killed = std::process::Command::new("kill").args(["-KILL", &id]).status();
+        assert!(killed.is_ok_and(|status| status.success()));
+    }
+
     /// Where it listens.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)

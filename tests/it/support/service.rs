@@ -62,6 +62,11 @@ impl Service {
         std::fs::read_to_string(self.dir.join("stdout")).expect("a file")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn api(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}/api/v1{path}", self.address))
     }

@@ -1,0 +1,15 @@
+//! Stores that fail under a running service: cut off, silent, slow, full, failed over, moved.
+//!
+//! `USHER_CHAOS=1` runs the long forms.
+
+mod away;
+mod cluster;
+mod exhausted;
+mod failover;
+mod rig;
+
+/// How long a fault lasts: `long` with `USHER_CHAOS=1`.
+fn seconds(short: u64, long: u64) -> std::time::Duration {
+    let chaos = std::env::var_os("USHER_CHAOS").is_some_and(|value| value == "1");
+    std::time::Duration::from_secs(if chaos { long } else { short })
+}
