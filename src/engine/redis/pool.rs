@@ -1,10 +1,10 @@
 //! Connections: a bounded pool, and one round trip a script call.
 //!
-//! The pool hands out slots rather than open connections, because it keeps the reason of a failed connection to itself and
-//! lets its borrowers wait out their time. The borrower of a slot connects it, and hears at once why that fails. A
-//! connection that failed is dropped (multiplexed ones do not heal, and after a failover they lead to a replica), and all
-//! that are as old with it, so that a store that restarted costs one failed call and not one a slot. The next borrower
-//! connects its slot again, which looks up the address again.
+//! The pool hands out slots rather than open connections, because it keeps the reason of a failed connection to itself
+//! and lets its borrowers wait out their time. The borrower of a slot connects it, and hears at once why that fails. A
+//! connection that failed is dropped (multiplexed ones do not heal, and after a failover they lead to a replica), and
+//! all that are as old with it, so that a store that restarted costs one failed call and not one a slot. The next
+//! borrower connects its slot again, which looks up the address again.
 
 use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
@@ -199,7 +199,8 @@ impl Connection {
         answer
     }
 
-    /// Says something over the wire, connected first if need be, and judges by the answer whether the connection still stands.
+    /// Says something over the wire, connected first if need be, and judges by the answer whether the connection still
+    /// stands.
     async fn exchange(&mut self, say: impl AsyncFnOnce(&mut Wire) -> RedisResult<Value>) -> RedisResult<Value> {
         let age = self.connector.age();
         let link = match self.link.take() {
