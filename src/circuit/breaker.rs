@@ -41,7 +41,8 @@ pub struct Breaker {
     state: State,
     /// A heartbeat, or a try, is on its way: never more than one.
     asking: bool,
-    /// When the store was last heard of, when it was last asked for a sign of life, and when that was answered or given up.
+    /// When the store was last heard of, when it was last asked for a sign of life, and when that was answered or given
+    /// up.
     heard: Instant,
     begun: Instant,
     asked: Instant,

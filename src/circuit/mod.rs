@@ -1,9 +1,9 @@
 //! The circuit to a store: a store that is away is answered for at once, not after a time-out each.
 //!
-//! It opens after some failures in a row, and when a heartbeat on a connection of its own is not answered while calls wait:
-//! so a store that has fallen silent is told from one that is slow, and a call may take its time as long as the store shows
-//! signs of life. Without one every call that waits is given up. While it is open calls are refused, and one try at a time
-//! looks whether the store is back.
+//! It opens after some failures in a row, and when a heartbeat on a connection of its own is not answered while calls
+//! wait: so a store that has fallen silent is told from one that is slow, and a call may take its time as long as the
+//! store shows signs of life. Without one every call that waits is given up. While it is open calls are refused, and
+//! one try at a time looks whether the store is back.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,8 +64,8 @@ impl Drop for Call {
 
 /// Asks a store for a sign of life, on a connection of its own.
 pub trait Heart: Send {
-    /// Whether the store answers, in bounded time. `closed`: the circuit is, and only a sign of life is asked for; otherwise
-    /// whether calls can be carried out again.
+    /// Whether the store answers, in bounded time. `closed`: the circuit is, and only a sign of life is asked for;
+    /// otherwise whether calls can be carried out again.
     fn beat(&mut self, closed: bool) -> impl Future<Output = Pulse> + Send;
 }
 

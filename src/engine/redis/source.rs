@@ -89,8 +89,8 @@ impl Source {
         })
     }
 
-    /// Opens a connection. A server that is a replica is refused: it would take no change. `age` tells the connections of
-    /// a Cluster apart that were given up.
+    /// Opens a connection. A server that is a replica is refused: it would take no change. `age` tells the connections
+    /// of a Cluster apart that were given up.
     pub async fn connect(&self, response_timeout: Duration, age: u64) -> RedisResult<(Wire, Server)> {
         let client = match self {
             Self::Single(client) => client.clone(),

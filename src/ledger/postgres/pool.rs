@@ -1,8 +1,9 @@
 //! Connections to Postgres: a bounded pool, watched over by a circuit.
 //!
-//! The pool hands out slots, as the one to Redis does: the borrower of a slot connects it, and hears at once why that fails.
-//! A connection goes back into its slot only when the work on it came to its end; otherwise it is dropped, and when it failed
-//! so are all that are as old. Giving one back takes no round trip, so that a server that falls silent keeps no slot.
+//! The pool hands out slots, as the one to Redis does: the borrower of a slot connects it, and hears at once why that
+//! fails. A connection goes back into its slot only when the work on it came to its end; otherwise it is dropped, and
+//! when it failed so are all that are as old. Giving one back takes no round trip, so that a server that falls silent
+//! keeps no slot.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -48,7 +49,8 @@ struct Link {
 /// Makes the slots of the pool: `None` before the first use and after a failure.
 struct Slots;
 
-/// Lends slots in the order in which they are asked for: bb8 by itself lets whoever comes just then overtake those who wait.
+/// Lends slots in the order in which they are asked for: bb8 by itself lets whoever comes just then overtake those who
+/// wait.
 #[derive(Clone)]
 struct Lender {
     turns: Arc<Semaphore>,
@@ -110,8 +112,8 @@ impl Connector {
         Ok(Link { age, connection, used: Instant::now() })
     }
 
-    /// The connection of a slot, if it may still be used. One that was at work a moment ago is not asked: that would be a round
-    /// trip more for every call.
+    /// The connection of a slot, if it may still be used. One that was at work a moment ago is not asked: that would be
+    /// a round trip more for every call.
     async fn still_good(&self, link: Option<Link>) -> Option<Link> {
         let mut link = link.filter(|link| link.age == self.age.load(Ordering::Relaxed))?;
         if link.used.elapsed() > RESTED {
@@ -203,7 +205,8 @@ fn is_lost(error: &Error) -> bool {
     }
 }
 
-/// Whether the server cannot do its work, rather than refuse this one call: it is away or full, or keeps its callers waiting.
+/// Whether the server cannot do its work, rather than refuse this one call: it is away or full, or keeps its callers
+/// waiting.
 fn is_failure(fault: &Fault) -> bool {
     match fault {
         Fault::Sql(Error::Database(error)) => error.code().is_some_and(|code| {

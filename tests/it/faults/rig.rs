@@ -11,8 +11,8 @@ use crate::support::service::Service;
 use crate::support::usher::{ADMIN_TOKEN, JWT_SECRET, Reply, user_token};
 use crate::support::{postgres, redis};
 
-/// Every request is to be answered within a second, whatever is away; a test machine that does other things meanwhile may add
-/// to it.
+/// Every request is to be answered within a second, whatever is away; a test machine that does other things meanwhile
+/// may add to it.
 pub const PROMISE: Duration = Duration::from_millis(1_500);
 
 /// A service whose stores can be taken away.
