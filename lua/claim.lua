@@ -21,12 +21,12 @@
 --   3.. booking, visitor, number ("" for no pass), admitted_at, expires_at, zone, quantity
 -- REPLY
 --   0, then one number a claim: 1 held, 2 pass busy, 3 pass used, 4 pass expired, 5 pass void, 6 too few seats,
---   7 over the visitor's limit, 8 unknown zone
+--   7 over the visitor's limit, 8 unknown zone, 9 sold out, by the ledger's own count
 -- ERRORS
 --   -1 the event is not known
 --   -2 a claim that is not whole
 
-local HELD, BUSY, USED, EXPIRED, VOID, SEATS, LIMIT, NO_ZONE = 1, 2, 3, 4, 5, 6, 7, 8
+local HELD, BUSY, USED, EXPIRED, VOID, SEATS, LIMIT, NO_ZONE, SOLD = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local floor, max_per_user = unpack(redis.call('HMGET', KEYS[1], 'floor', 'max_per_user'))
 if not floor then return { UNKNOWN_EVENT } end
 if (#ARGV - 2) % 7 ~= 0 then return { BAD_ARGUMENTS } end
@@ -42,7 +42,6 @@ local passes = lookup('HMGET', KEYS[3], visitors, read_pass)
 local function first_word(text) return tonumber(string.match(text, '^%d+')) end
 local bought = max_per_user > 0 and lookup('HMGET', KEYS[9], visitors, first_word) or {}
 local slots, places = lookup('ZMSCORE', KEYS[4], visitors, tonumber), lookup('ZMSCORE', KEYS[2], visitors, tonumber)
-
 local parked = lookup('ZMSCORE', KEYS[11], visitors, tonumber)
 local STATES = { u = USED, v = VOID }
 local function refuse(visitor, number, expires)
@@ -66,6 +65,8 @@ for i, booking in ipairs(bookings) do
   elseif refusal then code = refusal
   elseif max_per_user > 0 and (bought[visitor] or 0) + seats > max_per_user then code = LIMIT
   elseif not zone then code = NO_ZONE
+  elseif zone.capacity - zone.taken < seats and passes[visitor] and passes[visitor].digits == number
+    and redis.call('HEXISTS', KEYS[9], visitor) == 0 and was_never_lost(KEYS[1]) then code = SOLD
   elseif available(zone) < seats then code = SEATS
   else
     if number ~= '' then

@@ -51,6 +51,12 @@ local function put_standing(reply, pass, now, active, visitor)
   reply[n + 3], reply[n + 4] = known and pass.admitted or 0, known and pass.expires or 0
 end
 
+-- Whether this store has known the event from its beginning: it never came back empty, or older than it was.
+local function was_never_lost(key)
+  local unsure, resume_at = unpack(redis.call('HMGET', key, 'unsure', 'resume_at'))
+  return unsure == '0' and resume_at == '0'
+end
+
 -- A zone is "capacity taken version held".
 local function read_zone(text)
   if not text then return nil end

@@ -24,6 +24,20 @@ const BUSY_WAITS: [Duration; 6] = [
     Duration::from_secs(1),
 ];
 
+/// Why a reservation was not carried out.
+enum Unserved {
+    /// And never was before.
+    Final(Problem),
+    /// An earlier request with the same key may have been: its answer would come first.
+    Perhaps(Problem),
+}
+
+impl From<Problem> for Unserved {
+    fn from(problem: Problem) -> Self {
+        Self::Perhaps(problem)
+    }
+}
+
 impl Bookings {
     /// Reserves seats. Runs to its end even when the caller goes away.
     ///
@@ -52,7 +66,8 @@ impl Bookings {
                 } else {
                     match self.carry_out(&live, &checked).await {
                         Ok(answer) => return Ok(answer),
-                        Err(problem) => (checked, problem),
+                        Err(Unserved::Final(problem)) => return Err(problem),
+                        Err(Unserved::Perhaps(problem)) => (checked, problem),
                     }
                 }
             }
@@ -72,22 +87,20 @@ impl Bookings {
         }
     }
 
-    async fn carry_out(&self, live: &LiveEvent, checked: &Checked) -> Result<StoredAnswer, Problem> {
+    async fn carry_out(&self, live: &LiveEvent, checked: &Checked) -> Result<StoredAnswer, Unserved> {
         // Neither is touched without the other: there would be holds that nobody can write or undo.
         if self.engine.is_away() || self.ledger.is_away() {
-            return Err(Problem::unavailable(Away));
+            return Err(Problem::unavailable(Away).into());
         }
         let request = &checked.request;
         let Some(zone) = live.event.zone(&request.zone) else {
             let detail = format!("The event has no zone {} in show {}.", request.zone.zone, request.zone.show);
-            return Err(Problem::new(Code::ZoneNotFound, detail));
+            return Err(Problem::new(Code::ZoneNotFound, detail).into());
         };
         if request.unit_price.is_some_and(|shown| shown != zone.price) {
             let price = serde_json::to_string(&zone.price).unwrap_or_default();
-            return Err(Problem::new(
-                Code::PriceChanged,
-                format!("A seat costs {price} now; show that and ask again."),
-            ));
+            let detail = format!("A seat costs {price} now; show that and ask again.");
+            return Err(Problem::new(Code::PriceChanged, detail).into());
         }
         let booking = self.draft(live, checked, zone.price);
         let claim = Claim {
@@ -106,21 +119,23 @@ impl Bookings {
                 Ok(Claimed::InsufficientSeats) if self.merely_held(&claim, live).await? => {
                     refusal = no_seats();
                 }
-                Ok(claimed) => return self.claimed(live, claimed, checked, booking).await,
+                // The pass was never used, so there is no first answer either: the ledger is spared the crowd that is too late.
+                Ok(Claimed::SoldOut) => return Err(Unserved::Final(no_seats())),
+                Ok(claimed) => return Ok(self.claimed(live, claimed, checked, booking).await?),
                 Err(problem) => {
                     // What the store did before it fell silent is not known.
                     if problem.code == Code::StoreUnavailable {
                         self.doubts.note(&request.event, booking.id);
                     }
-                    return Err(problem);
+                    return Err(problem.into());
                 }
             }
             tokio::time::sleep(wait).await;
             if let Some(stored) = self.ledger.answer(&checked.key, self.clock.now()).await.map_err(ledger_problem)? {
-                return checked.replay(stored);
+                return Ok(checked.replay(stored)?);
             }
         }
-        Err(refusal)
+        Err(refusal.into())
     }
 
     /// Whether the seats are there, says the ledger: then they are held by reservations on their way to it.
@@ -175,7 +190,7 @@ impl Bookings {
             Claimed::PassVoid => {
                 Err(Problem::new(Code::InvalidQueuePass, "The pass was given back or withdrawn; join again."))
             }
-            Claimed::InsufficientSeats => Err(no_seats()),
+            Claimed::InsufficientSeats | Claimed::SoldOut => Err(no_seats()),
             Claimed::UserLimit => Err(too_many(live)),
             // The catalogue has the zone, and the engine was just told of it: its store was emptied once more.
             Claimed::UnknownZone => Err(Problem::unavailable("the engine does not keep the zone")),

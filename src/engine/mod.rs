@@ -334,6 +334,9 @@ pub enum Claimed {
     PassVoid,
     /// Fewer seats are left than asked for. The pass stays good.
     InsufficientSeats,
+    /// The same, and nobody needs to be asked: the seats are taken by the ledger's own count, and neither this pass nor this
+    /// visitor ever came to a booking, as far back as the event goes.
+    SoldOut,
     /// The visitor would have more than `max_per_user` seats. The pass stays good.
     UserLimit,
     /// The engine does not know the zone.

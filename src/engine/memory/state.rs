@@ -296,6 +296,7 @@ impl EventState {
         }
         match self.stock.available(&claim.zone) {
             None => return Claimed::UnknownZone,
+            Some(_) if self.is_sold_out(claim) => return Claimed::SoldOut,
             Some(available) if available < claim.quantity => return Claimed::InsufficientSeats,
             Some(_) => {}
         }
@@ -305,6 +306,18 @@ impl EventState {
         let (visitor, number) = (claim.visitor.clone(), claim.pass.map(|pass| pass.number));
         self.stock.hold(claim.booking.clone(), visitor, number, claim.zone.clone(), claim.quantity, now);
         Claimed::Held
+    }
+
+    /// Whether the ledger's own count has no seats left for a visitor and a pass that certainly never came to a booking.
+    fn is_sold_out(&self, claim: &Claim) -> bool {
+        let was_lost = self.unsure || self.resume_at != Timestamp::default();
+        let is_own = |pass: ClaimedPass| {
+            self.passes.get(&claim.visitor).is_some_and(|record| record.admission.number == pass.number)
+        };
+        self.stock.unsold(&claim.zone).is_some_and(|left| left < claim.quantity)
+            && !was_lost
+            && claim.pass.is_some_and(is_own)
+            && !self.stock.knows(&claim.visitor)
     }
 
     /// Why a pass does not do; `None` when it does.

@@ -48,6 +48,16 @@ impl Stock {
         self.zones.get(zone).map(ZoneStock::available)
     }
 
+    /// Whether the ledger ever told of the visitor's seats.
+    pub fn knows(&self, visitor: &VisitorId) -> bool {
+        self.buyers.contains_key(visitor)
+    }
+
+    /// Seats that are not taken, whether or not they are held; `None` when the zone is not known.
+    pub fn unsold(&self, zone: &ZoneKey) -> Option<u32> {
+        self.zones.get(zone).map(|stock| stock.capacity.saturating_sub(stock.tally.taken))
+    }
+
     /// Sets seats aside. There must be as many.
     pub fn hold(
         &mut self,

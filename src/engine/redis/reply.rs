@@ -115,6 +115,7 @@ pub fn claimed(values: &[Value]) -> Result<Claimed> {
         6 => Claimed::InsufficientSeats,
         7 => Claimed::UserLimit,
         8 => Claimed::UnknownZone,
+        9 => Claimed::SoldOut,
         _ => return Err(odd("claim")),
     })
 }

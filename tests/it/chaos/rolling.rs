@@ -123,13 +123,13 @@ async fn a_rolling_restart_fails_no_request() {
         })
     });
     let visitors: Vec<_> = visitors.collect();
+    balancer.all_up().await;
     for round in 0..rounds * 2 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let took = fleet.stop(round % 2).await;
         assert!(took <= DRAIN, "{took:?}");
         fleet.launch(round % 2).await;
-        // Until the balancer sends requests to it again.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        balancer.all_up().await;
     }
     going.store(false, Ordering::Relaxed);
     for visitor in visitors {

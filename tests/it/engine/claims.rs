@@ -68,7 +68,7 @@ pub async fn a_refused_claim_leaves_the_pass_good(rig: Rig) {
     rig.zone(2, 5, 3, 1).await;
     let pass = rig.admit(1, 0.0).await;
     let in_zone = |zone, quantity| Claim { zone: z(zone), ..claim(1, 1, Some(pass), quantity) };
-    assert_eq!(rig.claim(in_zone(2, 3), 1.0).await, Claimed::InsufficientSeats);
+    assert_eq!(rig.claim(in_zone(2, 3), 1.0).await, Claimed::SoldOut);
     assert_eq!(rig.claim(in_zone(1, 9), 1.0).await, Claimed::UserLimit);
     assert_eq!(rig.claim(in_zone(3, 1), 1.0).await, Claimed::UnknownZone);
     assert_eq!(rig.claim(in_zone(3, 9), 1.0).await, Claimed::UserLimit, "the limit comes before the stock");
@@ -82,6 +82,25 @@ pub async fn a_refused_claim_leaves_the_pass_good(rig: Rig) {
     let unknown = Admission { number: 99, ..pass };
     assert_eq!(rig.claim(claim(3, 9, Some(unknown), 9), 1.0).await, Claimed::UserLimit);
     assert_eq!(rig.locate(9, 1.0).await, Standing::Absent);
+}
+
+/// Only what the ledger counted, and only to a visitor and a pass that cannot have a booking.
+pub async fn what_is_sold_out_is_known_without_asking(rig: Rig) {
+    with_seats(&rig, policy()).await;
+    rig.zone(2, 5, 4, 1).await;
+    let (pass, known) = (rig.admit(1, 0.0).await, rig.admit(2, 0.0).await);
+    let of = |visitor, pass| Claim { zone: z(2), ..claim(visitor, visitor, Some(pass), 2) };
+    assert_eq!(rig.claim(of(1, pass), 1.0).await, Claimed::SoldOut);
+    let unknown = Admission { number: 99, ..pass };
+    assert_eq!(rig.claim(of(3, unknown), 1.0).await, Claimed::InsufficientSeats, "a pass of another store");
+    rig.observe(LedgerNews { buyers: vec![buyer(2, 0, 1)], ..LedgerNews::default() }).await;
+    assert_eq!(rig.claim(of(2, known), 1.0).await, Claimed::InsufficientSeats, "somebody who bought once");
+    let other = Rig { event: usher::domain::EventId::parse("lost").expect("an id"), engine: rig.engine.clone() };
+    other.rules(1, policy(), 0.0).await;
+    other.grant(1_001, 2_001).await;
+    other.zone(2, 5, 4, 1).await;
+    let pass = other.admit(1, 10.0).await;
+    assert_eq!(other.claim(of(1, pass), 11.0).await, Claimed::InsufficientSeats, "a line that was lost once");
 }
 
 pub async fn no_pass_where_none_is_needed(rig: Rig) {

@@ -68,6 +68,7 @@ suite! {
         each_refusal_of_a_pass, a_refused_claim_leaves_the_pass_good, no_pass_where_none_is_needed,
         the_limit_counts_what_the_ledger_says, a_pass_without_a_record_is_taken_at_its_word,
         a_newer_pass_replaces_an_older_record, a_later_place_voids_an_earlier_pass,
+        what_is_sold_out_is_known_without_asking,
     }
     news::{
         a_settled_hold_is_a_used_pass, an_undone_hold_is_a_good_pass, only_newer_tallies_count,
@@ -98,7 +99,7 @@ suite! {
 
 #[test]
 fn every_case_is_expanded_for_both_engines() {
-    assert_eq!(CASES.len(), 85);
+    assert_eq!(CASES.len(), 86);
     let names: std::collections::HashSet<_> = CASES.iter().collect();
     assert_eq!(names.len(), CASES.len());
 }

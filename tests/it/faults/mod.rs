@@ -10,6 +10,5 @@ mod rig;
 
 /// How long a fault lasts: `long` with `USHER_CHAOS=1`.
 fn seconds(short: u64, long: u64) -> std::time::Duration {
-    let chaos = std::env::var_os("USHER_CHAOS").is_some_and(|value| value == "1");
-    std::time::Duration::from_secs(if chaos { long } else { short })
+    std::time::Duration::from_secs(if crate::support::seeds::long() { long } else { short })
 }

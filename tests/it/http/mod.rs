@@ -38,5 +38,6 @@ mod rate;
 mod recovery;
 mod reserving;
 mod shapes;
+mod sold_out;
 mod stalls;
 mod stream;

@@ -221,6 +221,10 @@ impl Model {
         if self.place(visitor).is_some_and(|place| place.number > number) {
             return Claimed::PassVoid;
         }
+        let is_known = self.passes.get(&visitor).is_some_and(|&(known, _)| known == number);
+        if is_known && self.world.seats.saturating_sub(self.tally.0) < quantity {
+            return Claimed::SoldOut;
+        }
         if self.available() < quantity {
             return Claimed::InsufficientSeats;
         }
