@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real stores.
 
+mod chaos;
 mod coalesce;
 mod docs;
 mod engine;
