@@ -1,6 +1,6 @@
 //! What chance decides: everything follows from the seed.
 
-use proptest::prelude::{Rng, RngExt};
+use proptest::prelude::RngExt;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 pub struct Dice(TestRng);
@@ -20,10 +20,5 @@ impl Dice {
     /// A number from 0 on, below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         self.0.random_range(0..end)
-    }
-
-    /// Another dice, for somebody of their own.
-    pub fn another(&mut self) -> Self {
-        Self::of(self.0.next_u64())
     }
 }

@@ -85,6 +85,11 @@ impl Service {
         assert!(sent.is_ok_and(|status| status.success()));
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end and gives the exit code.
     pub async fn ended(&mut self) -> Option<i32> {
         let deadline = Instant::now() + Duration::from_secs(30);
