@@ -13,10 +13,11 @@ end
 local function whole(number) return string.format('%.0f', number) end
 -- unsure: no block was granted yet that is new to everybody. Numbers below lost_to were handed out by another store, or
 -- may have been. Nobody is let in while unsure, nor before resume_at. run: the server's run that all this is from.
+-- looked_at: when a release last asked for tokens.
 -- seen_at: when it was last told who was seen (0: never), and seen_since: without a gap since then.
 local FIELDS = { 'version', 'floor', 'rate', 'max_active', 'pass_ttl', 'max_queue', 'max_per_user', 'opens_at', 'next',
   'end', 'spare', 'spare_end', 'spent_until', 'admitted', 'left', 'unsure', 'lost_to', 'resume_at', 'presence',
-  'seen_at', 'seen_since', 'run', 'state' }
+  'seen_at', 'seen_since', 'looked_at', 'run', 'state' }
 
 -- The event's hash as a table; nil when the event is not known.
 local function load_event(key)

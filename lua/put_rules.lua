@@ -41,7 +41,7 @@ local function burst(a_minute) return math.max(a_minute / 60, 1) end
 if not event then
   redis.call('HSET', KEYS[1], 'next', '0', 'end', '0', 'spare', '0', 'spare_end', '0', 'admitted', '0', 'left', '0',
     'unsure', '1', 'lost_to', '0', 'resume_at', '0', 'run', ARGV[2],
-    'spent_until', string.format('%.17g', now), 'floor', whole(floor))
+    'spent_until', string.format('%.17g', now), 'looked_at', whole(now), 'floor', whole(floor))
   tell(KEYS[7], '^0')
 elseif version <= event.version then
   return { 0, numbers_left(event) }

@@ -19,6 +19,7 @@
 --   1 now: microseconds, or "" for the store's clock
 --   2 run: that of the server, as the caller was told
 --   3 batch: most to take out of the line
+--   4 since: microseconds since the caller's last release by a clock that nobody moves, or "" where that is not known
 -- REPLY
 --   0, admitted, parked, then the counters as of counters
 -- ERRORS
@@ -29,6 +30,7 @@ local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
 local now, batch = clock(ARGV[1]), tonumber(ARGV[3])
 
+local LEEWAY = 500000
 -- Visitors who may be let in now, each a token.
 local tokens, step, spent_until = 0, 0, 0
 if event.rate > 0 and state_at(event, now) == 'open' and event.unsure ~= 1 and now >= (event.resume_at or 0) then
@@ -38,6 +40,8 @@ if event.rate > 0 and state_at(event, now) == 'open' and event.unsure ~= 1 and n
     most = math.min(most, math.max(0, event.max_active - out))
   end
   step, spent_until = 60000000 / event.rate, event.spent_until
+  local since, gap = tonumber(ARGV[4]), now - (event.looked_at or now)
+  if since and (gap < 0 or gap > since + LEEWAY) then spent_until = math.min(spent_until + gap, now) end
   if spent_until > now + 2 * step then spent_until = now end
   spent_until = math.max(spent_until, now - math.max(event.rate / 60, 1) * step)
   tokens = math.min(math.max(math.floor((now - spent_until) / step), 0), most)
@@ -82,6 +86,6 @@ if gone ~= 0 then tell(KEYS[7], '^' .. gone) end
 if step > 0 then
   event.admitted = event.admitted + #visitors
   redis.call('HSET', KEYS[1], 'spent_until', string.format('%.17g', spent_until + #visitors * step), 'admitted',
-    whole(event.admitted))
+    whole(event.admitted), 'looked_at', whole(now))
 end
 return put_counters({ 0, #visitors, #absent / 2 }, event, line, parked, active, now)

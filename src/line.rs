@@ -4,8 +4,8 @@
 //! answered here is never older than [`FRESH`]: older knowledge is not told, and the store is asked instead.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use crate::domain::Timestamp;
 use crate::domain::present::{Change, Present, Seen};
@@ -25,6 +25,8 @@ pub struct Line {
     version: AtomicU64,
     /// Microseconds of the last release that this instance ran.
     released_at: AtomicI64,
+    /// When this instance asked for it, by a clock that nobody moves.
+    asked: Mutex<Option<Instant>>,
     /// Somebody joined through this instance since a release was last due.
     stirred: AtomicBool,
     /// Microseconds until which it was told who was seen.
@@ -63,6 +65,7 @@ impl Line {
             known: RwLock::new(Known { heard: now, ..Known::default() }),
             version: AtomicU64::new(0),
             released_at: AtomicI64::new(0),
+            asked: Mutex::new(None),
             stirred: AtomicBool::new(false),
             told_at: AtomicI64::new(now.micros()),
         }
@@ -154,6 +157,17 @@ impl Line {
     pub fn released(&self, counters: Counters, now: Timestamp) {
         self.released_at.store(now.micros(), Ordering::Relaxed);
         self.known.write().unwrap_or_else(PoisonError::into_inner).count(counters);
+    }
+
+    /// How long ago this instance asked for its last release that was answered.
+    pub fn since_release(&self, now: Instant) -> Option<Duration> {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.map(|asked| now.saturating_duration_since(asked))
+    }
+
+    /// A release was answered that this instance asked for then.
+    pub fn release_asked(&self, then: Instant) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(then);
     }
 
     /// Takes in what the feed said since `from`. `now` is when it was asked. An answer that a [`Line::forget`] overtook is

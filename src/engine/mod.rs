@@ -447,8 +447,9 @@ pub trait Engine: Send + Sync {
 
     /// Drops passes that ran out and places older than [`PLACE_TTL`] (a bounded number of each a call), then admits
     /// `min(tokens, max_active − active, RELEASE_BATCH)` visitors from the front, each recorded as admitted in the same step. Who is
-    /// away when their turn comes is parked.
-    async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released>;
+    /// away when their turn comes is parked. `since` is how long ago the caller released last, by a clock that nobody moves; `None` where
+    /// that is not known. See [`crate::domain::release`].
+    async fn release(&self, event: &EventId, since: Option<Duration>, now: Timestamp) -> Result<Released>;
 
     /// What changed in the line since `cursor`, a bounded number of steps a call; with `None` where the feed stands. Changes nothing.
     async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed>;

@@ -2,7 +2,7 @@
 //! engine's transition keeps the rate, however many instances there are and whichever of them die.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 
@@ -59,7 +59,8 @@ impl Releaser {
     async fn release(&self, live: &LiveEvent, now: Timestamp) -> Result<(), Problem> {
         let id = &live.event.id;
         for _ in 0..ROUNDS {
-            let released = match self.engine.release(id, now).await {
+            let asked = Instant::now();
+            let released = match self.engine.release(id, live.line.since_release(asked), now).await {
                 Ok(released) => released,
                 Err(EngineError::UnknownEvent) => return self.catalogue.restore(id, now).await,
                 Err(error) => return Err(engine_problem(error)),
@@ -72,6 +73,7 @@ impl Releaser {
             self.metrics.admitted.inc_by(released.admitted.into());
             self.metrics.parked.inc_by(released.parked.into());
             live.line.released(released.counters, now);
+            live.line.release_asked(asked);
             self.catalogue.top_up_numbers(id, released.counters.numbers_left, now).await?;
             if released.admitted + released.parked < RELEASE_BATCH {
                 break;

@@ -98,8 +98,8 @@ impl Engine for MemoryEngine {
         self.on(event, |state| leaving.iter().map(|one| state.leave(one, now)).collect())
     }
 
-    async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released> {
-        self.on(event, |state| state.release(now))
+    async fn release(&self, event: &EventId, since: Option<Duration>, now: Timestamp) -> Result<Released> {
+        self.on(event, |state| state.release(since, now))
     }
 
     async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed> {

@@ -208,7 +208,7 @@ impl EventState {
     }
 
     /// See [`crate::engine::Engine::release`].
-    pub fn release(&mut self, now: Timestamp) -> Released {
+    pub fn release(&mut self, since: Option<Duration>, now: Timestamp) -> Released {
         self.passes.sweep(now);
         self.drop_old_places(now);
         let policy = &self.rules.policy;
@@ -220,10 +220,10 @@ impl EventState {
             });
             let most = u32::try_from(most).unwrap_or(RELEASE_BATCH);
             let expires_at = now.plus(Duration::from_secs(policy.pass_ttl_seconds.into()));
-            let tokens = self.bucket.tokens(policy.admit_per_minute, now, most);
+            let tokens = self.bucket.tokens(policy.admit_per_minute, since, now, most);
             let is_away = |number| self.presence.is_away(policy, number, self.marks.joined_at(number), now);
             let (out, present) = self.line.front_until(tokens, is_away);
-            admitted = self.bucket.take(policy.admit_per_minute, now, present);
+            admitted = self.bucket.take(policy.admit_per_minute, since, now, present);
             for (number, visitor, is_away) in out {
                 if is_away {
                     self.parked.push(number, visitor);

@@ -33,7 +33,7 @@ macro_rules! keys {
 }
 
 keys! {
-    EVENT = "event", "hash", "Rules, floor, numbers to hand out, the bucket, counters, recovery, presence.", "23 fields";
+    EVENT = "event", "hash", "Rules, floor, numbers to hand out, the bucket, counters, recovery, presence.", "24 fields";
     LINE = "line", "zset", "Visitors who wait, by number.", "max_queue; 24 hours of joins";
     JOINS = "joins", "zset", "Join marks `number:microseconds`, by number.", "one a second, 24 hours";
     PASSES = "passes", "hash", "Visitor to `number state admitted_at expires_at[ booking]`.",

@@ -290,11 +290,11 @@ impl Engine for RedisEngine {
         self.run_batch(call, leaving, news::leaving_arguments, 1, reply::left).await
     }
 
-    async fn release(&self, event: &EventId, now: Timestamp) -> Result<Released> {
+    async fn release(&self, event: &EventId, since: Option<Duration>, now: Timestamp) -> Result<Released> {
         let (now, batch) = (self.time(now), Int(RELEASE_BATCH.into()));
         let sweep = [now.clone(), batch.clone(), micros(ENDED_TTL), micros(PLACE_TTL)];
         self.run(&scripts::SWEEP, event, &sweep).await?;
-        reply::released(&self.run(&scripts::RELEASE, event, &[now, Run, batch]).await?)
+        reply::released(&self.run(&scripts::RELEASE, event, &[now, Run, batch, since.map_or(Text(""), micros)]).await?)
     }
 
     async fn follow(&self, event: &EventId, cursor: Option<Cursor>, now: Timestamp) -> Result<Followed> {

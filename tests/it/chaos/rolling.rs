@@ -22,6 +22,13 @@ async fn put_event(fleet: &Fleet, queue: serde_json::Value) {
         "zones": [{ "id": "z1", "name": "Floor", "capacity": 1_000_000, "price": 100.0 }] }] });
     let put = fleet.any().api(Method::PUT, "/admin/events/e").bearer_auth(ADMIN_TOKEN).json(&spec).send().await;
     assert_eq!(put.expect("an answer").status(), 201);
+    // Until every instance knows it.
+    for address in &fleet.addresses {
+        let status = || reqwest::get(format!("http://{address}/api/v1/queue/status/e"));
+        while status().await.expect("an answer").status() != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

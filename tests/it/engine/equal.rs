@@ -41,7 +41,8 @@ enum Op {
     Join(Vec<usize>),
     Locate,
     Leave(Vec<(usize, Number)>),
-    Release,
+    /// Microseconds since the caller's last one, where that is known.
+    Release(Option<u64>),
     Reclaim(Vec<(usize, u64)>),
     See(Vec<u64>, u64),
     /// Told for seven seconds without a gap that nobody was seen.
@@ -123,7 +124,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (vec(0..60_u64, 0..4), select(vec![0, 600_000, 2_400_000])).prop_map(|(seen, lasted)| Op::See(seen, lasted)),
         3 => Just(Op::Quiet),
         3 => vec((visitor(), number()), 1..3).prop_map(Op::Leave),
-        8 => Just(Op::Release),
+        8 => select(vec![None, None, Some(0), Some(100_000), Some(2_000_000)]).prop_map(Op::Release),
         6 => vec(claim, 1..4).prop_map(Op::Claim),
         5 => news.prop_map(|(settled, undone, zone, buyer)| Op::Observe { settled, undone, zone, buyer }),
         1 => vec(1..3_usize, 0..3).prop_map(Op::Retain),
@@ -192,7 +193,7 @@ impl Caller {
                     |(n, number): &(usize, Number)| Leaving { visitor: v(*n), number: self.number(*n, number).number };
                 text(engine.leave(event, &leaving.iter().map(one).collect::<Vec<_>>(), now).await)
             }
-            Op::Release => text(engine.release(event, now).await),
+            Op::Release(since) => text(engine.release(event, since.map(Duration::from_micros), now).await),
             Op::Reclaim(places) => {
                 let places: Vec<_> = places.iter().map(|&(n, number)| proof(n, number)).collect();
                 text(engine.reclaim(event, &places, now).await)

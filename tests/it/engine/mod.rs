@@ -60,6 +60,7 @@ suite! {
         the_rate_is_exact_over_a_minute, one_burst_is_one_second, a_new_event_has_no_tokens,
         a_new_rate_touches_only_the_future, a_rate_of_zero_lets_nobody_in, sixty_million_a_minute,
         a_rate_set_far_too_high_is_undone_within_a_second, a_clock_that_jumps_neither_floods_nor_stops,
+        time_that_the_caller_did_not_see_is_worth_nothing,
         max_active_is_never_exceeded, slots_come_back, a_release_is_bounded, a_lower_cap_waits_for_room,
         many_expired_passes_never_block_the_count,
     }

@@ -78,7 +78,7 @@ async fn an_emptied_store_knows_no_event_until_it_is_put_again() {
     let pass = rig.admit(1, 0.0).await;
     let _: String = server.command(&["FLUSHALL"]).await;
     let _: String = server.command(&["SCRIPT", "FLUSH"]).await;
-    assert!(matches!(rig.engine.release(&rig.event, at(1.0)).await, Err(EngineError::UnknownEvent)));
+    assert!(matches!(rig.engine.release(&rig.event, None, at(1.0)).await, Err(EngineError::UnknownEvent)));
 
     rig.rules(1, policy(), 1.0).await;
     rig.grant(2_000, 3_000).await;

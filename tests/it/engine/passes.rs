@@ -106,10 +106,10 @@ pub async fn ended_passes_are_forgotten_after_an_hour(rig: Rig) {
     let pass = rig.admit(1, 0.0).await;
     let over = pass.expires_at.plus(Duration::from_hours(1));
     let event = &rig.event;
-    rig.engine.release(event, pass.expires_at).await.expect("release");
-    rig.engine.release(event, over.minus(Duration::from_micros(1))).await.expect("release");
+    rig.engine.release(event, None, pass.expires_at).await.expect("release");
+    rig.engine.release(event, None, over.minus(Duration::from_micros(1))).await.expect("release");
     assert_eq!(rig.locate(1, 3_661.0).await, Standing::Expired(pass));
-    rig.engine.release(event, over).await.expect("release");
+    rig.engine.release(event, None, over).await.expect("release");
     assert_eq!(rig.locate(1, 3_661.0).await, Standing::Absent);
 }
 

@@ -106,6 +106,17 @@ pub async fn a_clock_that_jumps_neither_floods_nor_stops(rig: Rig) {
     assert_eq!(rig.release(-19.0).await.admitted, 1);
 }
 
+pub async fn time_that_the_caller_did_not_see_is_worth_nothing(rig: Rig) {
+    rig.open(rate(600)).await;
+    rig.join_all(0..200, 0.0).await;
+    rig.release(0.45).await;
+    for (clock, admitted) in [(30.45, 0), (30.55, 1), (0.55, 0), (0.65, 1), (-30.0, 0), (-29.9, 1), (0.1, 0), (0.2, 1)]
+    {
+        assert_eq!(rig.release_since(0.1, clock).await.admitted, admitted, "at {clock}");
+    }
+    assert_eq!(rig.release_since(2.0, 2.0).await.admitted, 10, "as long ago as the clock says");
+}
+
 pub async fn max_active_is_never_exceeded(rig: Rig) {
     rig.open(QueuePolicy { max_active: 7, pass_ttl_seconds: 2, ..rate(6_000) }).await;
     rig.join_all(0..300, 0.0).await;

@@ -132,7 +132,13 @@ impl Rig {
     }
 
     pub async fn release(&self, seconds: f64) -> Released {
-        self.engine.release(&self.event, at(seconds)).await.expect("release")
+        self.engine.release(&self.event, None, at(seconds)).await.expect("release")
+    }
+
+    /// A release by somebody whose last one was `since` seconds ago.
+    pub async fn release_since(&self, since: f64, seconds: f64) -> Released {
+        let since = Some(Duration::from_secs_f64(since));
+        self.engine.release(&self.event, since, at(seconds)).await.expect("release")
     }
 
     pub async fn counters(&self, seconds: f64) -> Counters {

@@ -19,7 +19,7 @@ pub async fn an_unknown_event_is_said_to_be_so(rig: Rig) {
     }
     unknown(engine.leave(event, &[Leaving { visitor: v(1), number: 1 }], now).await.err());
     unknown(engine.leave(event, &[], now).await.err());
-    unknown(engine.release(event, now).await.err());
+    unknown(engine.release(event, None, now).await.err());
     unknown(engine.counters(event, now).await.err());
     unknown(engine.claim(event, &[claim(1, 1, None, 1)], now).await.err());
     unknown(engine.claim(event, &[], now).await.err());

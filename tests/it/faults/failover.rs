@@ -171,7 +171,7 @@ async fn a_master_that_becomes_a_replica_is_left_and_used_again_when_it_is_maste
     let _: String = server.command(&["REPLICAOF", "127.0.0.1", &other]).await;
     // The first is answered READONLY, the next find that the address leads to a replica; then they are refused at once.
     for _ in 0..8 {
-        let release = rig.engine.release(&rig.event, at(1.0)).await;
+        let release = rig.engine.release(&rig.event, None, at(1.0)).await;
         assert!(matches!(release, Err(EngineError::Unavailable(_))), "{release:?}");
     }
     // The replica answers a PING, which is not enough.

@@ -64,7 +64,7 @@ impl Subject {
                 let leaving: Vec<_> = leaving.iter().map(|&(n, number)| Leaving { visitor: v(n), number }).collect();
                 Ret::Left(engine.leave(event, &leaving, now()).await.expect("leave"))
             }
-            Op::Release => Ret::Released(engine.release(event, now()).await.expect("release")),
+            Op::Release => Ret::Released(engine.release(event, None, now()).await.expect("release")),
             Op::Claim(claims) => {
                 let claims: Vec<_> = claims.iter().map(claimed).collect();
                 Ret::Claimed(match &self.gathered {
