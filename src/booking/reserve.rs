@@ -1,7 +1,7 @@
 //! One reservation: hold the seats, write the ledger, settle the hold.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Bookings;
 use super::request::{Checked, ReserveRequest, answer_body};
@@ -15,6 +15,8 @@ use crate::pass::VerifiedPass;
 /// How often an engine that has forgotten something is mended before its answer stands.
 const MENDS: u32 = 3;
 /// How long a second request with a pass that is in use, or for seats that the first one holds, waits for its answer.
+const BUSY: Duration = Duration::from_secs(2);
+/// The pauses between two looks in that time.
 const BUSY_WAITS: [Duration; 6] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
@@ -111,6 +113,7 @@ impl Bookings {
             quantity: request.quantity,
         };
         let mut refusal = busy();
+        let asked = Instant::now();
         for wait in BUSY_WAITS {
             match self.claim(live, &claim).await {
                 Ok(Claimed::PassBusy) => refusal = busy(),
@@ -129,6 +132,10 @@ impl Bookings {
                     }
                     return Err(problem.into());
                 }
+            }
+            // A ledger that is slow as well must not make it longer.
+            if asked.elapsed() > BUSY {
+                break;
             }
             tokio::time::sleep(wait).await;
             if let Some(stored) = self.ledger.answer(&checked.key, self.clock.now()).await.map_err(ledger_problem)? {

@@ -41,6 +41,11 @@ impl Mend {
         }
     }
 
+    /// Waits until nobody is at it.
+    pub async fn idle(&self) {
+        drop(self.busy.lock().await);
+    }
+
     fn last(&self) -> Last {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

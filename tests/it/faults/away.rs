@@ -139,9 +139,13 @@ async fn rig() -> (Rig, Vec<String>, String) {
 async fn outage(store: Store, fault: Fault, lasting: Duration) {
     let (rig, tickets, pass) = rig().await;
     // All of it works before, and connections are open and statements known.
-    let warm = rig.pass("rush").await;
-    for answer in rig.everything("e", &tickets[37], ("rush", &warm)).await {
-        assert!(!answer.reply.status.is_server_error(), "{}: {}", answer.name, answer.reply.text);
+    let started = Instant::now();
+    loop {
+        let warm = rig.pass("rush").await;
+        let answers = rig.everything("e", &tickets[37], ("rush", &warm)).await;
+        let Some(failed) = answers.iter().find(|answer| answer.reply.status.is_server_error()) else { break };
+        // A machine that is busy otherwise may be slow at first.
+        assert!(started.elapsed() < Duration::from_secs(20), "{}: {}", failed.name, failed.reply.text);
     }
 
     store.set(&rig, fault);
