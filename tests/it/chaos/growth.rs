@@ -122,18 +122,13 @@ async fn book(service: &Service, done: &Done, (ticket, pass): (&str, &str), end:
     count(&done.reserved);
     let path = format!("/bookings/{}", booking["booking_id"].as_str().expect("an id"));
     let known = |method, path: &str| service.api(method, path).header("X-Queue-Ticket", ticket);
-    match end {
-        4 => {
-            if answered(known(Method::POST, &format!("{path}/confirm"))).await.0 == 200 {
-                count(&done.confirmed);
-            }
-        }
-        5 | 6 => {
-            if answered(known(Method::DELETE, &path)).await.0 == 200 {
-                count(&done.cancelled);
-            }
-        }
-        _ => {}
+    let (request, what) = match end {
+        4 => (known(Method::POST, &format!("{path}/confirm")), &done.confirmed),
+        5 | 6 => (known(Method::DELETE, &path), &done.cancelled),
+        _ => return,
+    };
+    if answered(request).await.0 == 200 {
+        count(what);
     }
 }
 
@@ -253,7 +248,7 @@ async fn parked_are_forgotten(service: &Service) {
 /// Waits until everybody is out of the line and what runs out has run out; no connection of ours is left open.
 async fn quiet(service: &mut Service) {
     service.client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_mins(1);
     loop {
         let live = live(service, EVENT).await;
         if live["waiting"] == 0 && live["active"] == 0 {
@@ -286,14 +281,14 @@ macro_rules! ledger {
             numbers.push(row.get::<i64, _>(0));
         }
         println!("  bookings, reserved, buyers, answers, until, audit, events: {numbers:?}");
-        let reserved = counted(&done.reserved) as i64;
+        let reserved = counted(&done.reserved).cast_signed();
         assert_eq!(numbers[..2], [reserved, 0], "one a reservation, and none is still waiting");
         assert!(numbers[2] <= reserved && numbers[3] <= reserved);
         #[allow(clippy::cast_precision_loss)]
         let until = numbers[4] as f64 / 1e6;
         assert!(until <= now() + ANSWERS, "every answer has an end, and the sweep of it is tested with the ledgers");
-        assert_eq!(numbers[5], 2 * counted(&done.events) as i64 + 3, "one entry for each thing an operator did");
-        assert_eq!(numbers[6], counted(&done.events) as i64 + 2);
+        assert_eq!(numbers[5], 2 * counted(&done.events).cast_signed() + 3, "one entry for each thing an operator did");
+        assert_eq!(numbers[6], counted(&done.events).cast_signed() + 2);
     }};
 }
 
