@@ -27,7 +27,7 @@ fn release(criterion: &mut Criterion) {
         let (mut bucket, mut now) = (Bucket::empty(NOW), NOW);
         bencher.iter(|| {
             now = now.plus(Duration::from_millis(100));
-            black_box(bucket.take(black_box(60_000), None, now, 100))
+            black_box(bucket.take(black_box(60_000), Some(Duration::from_millis(100)), now, 100))
         });
     });
 }

@@ -43,9 +43,11 @@ pub struct Metrics {
     /// Open streams.
     pub streams: IntGauge,
     /// Visitors in line, by event.
-    pub waiting: IntGaugeVec,
+    waiting: IntGaugeVec,
     /// Passes out, by event.
-    pub active: IntGaugeVec,
+    active: IntGaugeVec,
+    /// Held while the figures of the events are put in and written out.
+    writing: Mutex<()>,
     /// Whether the last look at a store was good (1) or not (0), by store.
     pub store_up: IntGaugeVec,
     circuits: Circuits,
@@ -173,6 +175,7 @@ impl Metrics {
             streams,
             waiting: gauges("usher_waiting", &["event"])?,
             active: gauges("usher_active", &["event"])?,
+            writing: Mutex::default(),
             store_up: gauges("usher_store_up", &["store"])?,
             circuits: Circuits {
                 watched: Mutex::default(),
@@ -220,11 +223,20 @@ impl Metrics {
         self.tasks.set(whole(runtimes.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum()));
     }
 
-    /// The text form that Prometheus reads.
+    /// The text form that Prometheus reads. `lines`: each event there is, how many wait and how many passes are out; events that
+    /// are gone are in it no more.
     ///
     /// # Errors
     /// When a metric cannot be written out.
-    pub fn render(&self) -> prometheus::Result<String> {
+    pub fn render<'e>(&self, lines: impl Iterator<Item = (&'e str, u64, u64)>) -> prometheus::Result<String> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.waiting.reset();
+        self.active.reset();
+        for (event, waiting, active) in lines {
+            self.waiting.with_label_values(&[event]).set(gauge(waiting));
+            self.active.with_label_values(&[event]).set(gauge(active));
+        }
         self.look();
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
@@ -244,11 +256,20 @@ mod tests {
             gauges.with_label_values(&["x"]).set(1);
         }
         metrics.watch_circuit(Circuit::new("x"));
-        metrics.render().expect("text");
+        metrics.render(std::iter::empty()).expect("text");
         let mut registered: Vec<_> = metrics.registry.gather().iter().map(|f| f.name().to_owned()).collect();
         let mut listed: Vec<_> = TABLE.iter().map(|(name, ..)| (*name).to_owned()).collect();
         registered.sort();
         listed.sort();
         assert_eq!(registered, listed);
+    }
+
+    #[test]
+    fn an_event_that_is_gone_is_in_no_figure() {
+        let metrics = Metrics::new().expect("unique names");
+        let text = metrics.render([("here", 7, 2), ("gone", 1, 1)].into_iter()).expect("text");
+        assert!(text.contains("usher_waiting{event=\"here\"} 7") && text.contains("gone"), "{text}");
+        let text = metrics.render([("here", 6, 3)].into_iter()).expect("text");
+        assert!(text.contains("usher_active{event=\"here\"} 3") && !text.contains("gone"), "{text}");
     }
 }

@@ -54,15 +54,13 @@ pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
 #[utoipa::path(get, path = "/metrics", tag = "Health",
     responses((status = 200, description = "Prometheus text", body = String, content_type = "text/plain")))]
 pub async fn metrics(state: web::Data<State>) -> Answer<HttpResponse> {
-    for live in state.catalogue.all() {
-        if let Some((counters, _)) = live.line.latest() {
-            let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-            state.metrics.waiting.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.waiting));
-            state.metrics.active.with_label_values(&[live.event.id.as_str()]).set(gauge(counters.active));
-        }
-    }
+    let events = state.catalogue.all();
+    let lines = events.iter().filter_map(|live| {
+        let (counters, _) = live.line.latest()?;
+        Some((live.event.id.as_str(), counters.waiting, counters.active))
+    });
     state.metrics.feed_age.set(state.follower.age().as_secs_f64());
-    let text = state.metrics.render().map_err(Problem::internal)?;
+    let text = state.metrics.render(lines).map_err(Problem::internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))
 }
 

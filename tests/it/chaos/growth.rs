@@ -19,19 +19,21 @@ use crate::support::usher::{ADMIN_TOKEN, JWT_SECRET};
 use crate::support::{postgres, seeds};
 
 const EVENT: &str = "e";
+/// An event with so slow a line that whoever steps away is parked.
+const SLOW: &str = "slow";
 /// Visitors who come at a time.
 const AT_ONCE: usize = 12;
 /// Short, so that passes, reservations and presence run out while it lasts.
 const PASS_TTL: u64 = 2;
 const HOLD_TTL: u64 = 2;
-const PRESENCE: u64 = 20;
+const PRESENCE: u64 = 5;
 /// How long a pass that ended is remembered, and the first answer to a key.
 const REMEMBERED: f64 = 3_600.0;
 const ANSWERS: f64 = 48.0 * 3_600.0;
 
 fn length() -> Duration {
     let asked = std::env::var("USHER_CHAOS_SECONDS").ok().map(|text| text.parse().expect("seconds"));
-    Duration::from_secs(asked.unwrap_or(if seeds::long() { 3_600 } else { 16 }))
+    Duration::from_secs(asked.unwrap_or(if seeds::long() { 3_600 } else { 12 }))
 }
 
 /// What was done.
@@ -120,15 +122,18 @@ async fn book(service: &Service, done: &Done, (ticket, pass): (&str, &str), end:
     count(&done.reserved);
     let path = format!("/bookings/{}", booking["booking_id"].as_str().expect("an id"));
     let known = |method, path: &str| service.api(method, path).header("X-Queue-Ticket", ticket);
-    match end {
-        4 if answered(known(Method::POST, &format!("{path}/confirm"))).await.0 == 200 => count(&done.confirmed),
-        5 | 6 if answered(known(Method::DELETE, &path)).await.0 == 200 => count(&done.cancelled),
-        _ => {}
+    let (request, what) = match end {
+        4 => (known(Method::POST, &format!("{path}/confirm")), &done.confirmed),
+        5 | 6 => (known(Method::DELETE, &path), &done.cancelled),
+        _ => return,
+    };
+    if answered(request).await.0 == 200 {
+        count(what);
     }
 }
 
 async fn put(service: &Service, event: &str) {
-    let queue = json!({ "admit_per_minute": 6_000, "max_active": 40, "pass_ttl_seconds": PASS_TTL,
+    let queue = json!({ "admit_per_minute": if event == SLOW { 60 } else { 6_000 }, "max_active": 40, "pass_ttl_seconds": PASS_TTL,
         "hold_ttl_seconds": HOLD_TTL, "presence_seconds": PRESENCE, "max_per_user": 4 });
     let spec = json!({ "name": event, "queue": queue, "shows": [{ "id": "s1", "name": "Friday",
         "zones": [{ "id": "z1", "name": "Floor", "capacity": 1_000_000, "price": 1.0 }] }] });
@@ -144,6 +149,11 @@ async fn passing_events(service: &Service, done: &Done, until: Instant) {
         put(service, &event).await;
         for _ in 0..5 {
             answered(service.api(Method::POST, "/queue/join").json(&json!({ "event_id": event }))).await;
+        }
+        let (shown, patience) = (format!("\"{event}\""), Instant::now() + Duration::from_secs(10));
+        while !metrics(service).await.contains(&shown) {
+            assert!(Instant::now() < patience, "its figures are shown while it is there");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let path = format!("/admin/events/{event}");
         answered(service.api(Method::DELETE, &path).bearer_auth(ADMIN_TOKEN)).await;
@@ -185,10 +195,15 @@ fn process(service: &Service) -> Process {
 async fn soak(service: &mut Service, name: &str) -> Done {
     let (mut dice, done, length) = (Dice::of(seeds::seed(name)), Done::default(), length());
     put(service, EVENT).await;
+    put(service, SLOW).await;
+    for _ in 0..20 {
+        answered(service.api(Method::POST, "/queue/join").json(&json!({ "event_id": SLOW }))).await;
+    }
     crowd(service, &done, &mut dice, Instant::now() + length / 4).await;
     quiet(service).await;
     let (warm, came) = (process(service), counted(&done.joined));
     crowd(service, &done, &mut dice, Instant::now() + length * 3 / 4).await;
+    parked_are_forgotten(service).await;
     quiet(service).await;
     let after = process(service);
     let more = counted(&done.joined) - came;
@@ -205,14 +220,37 @@ async fn soak(service: &mut Service, name: &str) -> Done {
     done
 }
 
+async fn metrics(service: &Service) -> String {
+    let answer = service.client.get(format!("http://{}/metrics", service.address)).send().await.expect("an answer");
+    answer.text().await.expect("text")
+}
+
+/// What an operator sees of an event's line.
+async fn live(service: &Service, event: &str) -> Value {
+    let path = format!("/admin/events/{event}");
+    answered(service.api(Method::GET, &path).bearer_auth(ADMIN_TOKEN)).await.1["live"].clone()
+}
+
+/// Those of the slow line who are away are parked by now, and a reset forgets them.
+async fn parked_are_forgotten(service: &Service) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while live(service, SLOW).await["parked"].as_u64().is_none_or(|parked| parked == 0) {
+        assert!(Instant::now() < patience, "nobody is parked: {}", live(service, SLOW).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let path = format!("/admin/events/{SLOW}/reset");
+    let reset = service.api(Method::POST, &path).bearer_auth(ADMIN_TOKEN).json(&json!({ "confirm": SLOW }));
+    assert_eq!(answered(reset).await.0, 200);
+    let after = live(service, SLOW).await;
+    assert!(after["parked"] == 0 && after["waiting"] == 0 && after["active"] == 0, "{after}");
+}
+
 /// Waits until everybody is out of the line and what runs out has run out; no connection of ours is left open.
 async fn quiet(service: &mut Service) {
     service.client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
     let patience = Instant::now() + Duration::from_mins(1);
     loop {
-        let path = format!("/admin/events/{EVENT}");
-        let (_, event) = answered(service.api(Method::GET, &path).bearer_auth(ADMIN_TOKEN)).await;
-        let live = &event["live"];
+        let live = live(service, EVENT).await;
         if live["waiting"] == 0 && live["active"] == 0 {
             break;
         }
@@ -221,8 +259,7 @@ async fn quiet(service: &mut Service) {
     }
     tokio::time::sleep(Duration::from_secs(HOLD_TTL + 2)).await;
     // Removed events are in no figure any more.
-    let metrics = service.client.get(format!("http://{}/metrics", service.address)).send().await.expect("an answer");
-    let metrics = metrics.text().await.expect("text");
+    let metrics = metrics(service).await;
     assert!(metrics.contains("usher_") && !metrics.contains("passing-"), "{metrics}");
 }
 
@@ -250,8 +287,8 @@ macro_rules! ledger {
         #[allow(clippy::cast_precision_loss)]
         let until = numbers[4] as f64 / 1e6;
         assert!(until <= now() + ANSWERS, "every answer has an end, and the sweep of it is tested with the ledgers");
-        assert_eq!(numbers[5], 2 * counted(&done.events).cast_signed() + 1, "one entry for each thing an operator did");
-        assert_eq!(numbers[6], counted(&done.events).cast_signed() + 1);
+        assert_eq!(numbers[5], 2 * counted(&done.events).cast_signed() + 3, "one entry for each thing an operator did");
+        assert_eq!(numbers[6], counted(&done.events).cast_signed() + 2);
     }};
 }
 
@@ -305,7 +342,11 @@ async fn store_is_bounded(redis: &RedisServer, done: &Done) {
     }
     println!("  {sizes:?}");
     let all: Vec<String> = redis.command(&["KEYS", "*"]).await;
-    assert!(all.iter().all(|key| key.contains("{e}")) && all.len() <= keys::ALL.len(), "{all:?}");
+    assert!(
+        all.iter().all(|key| [EVENT, SLOW].iter().any(|event| key.contains(&format!("{{{event}}}"))))
+            && all.len() <= 2 * keys::ALL.len(),
+        "{all:?}"
+    );
     for empty in [keys::LINE, keys::ACTIVE, keys::HOLDS, keys::DUE, keys::PARKED] {
         assert_eq!(sizes[empty.name], 0, "{}", empty.name);
     }
