@@ -41,6 +41,12 @@ impl Mend {
         }
     }
 
+    /// Waits until nobody is at it, and keeps everybody from it during this work.
+    pub async fn apart<T>(&self, work: impl Future<Output = T>) -> T {
+        let _busy = self.busy.lock().await;
+        work.await
+    }
+
     fn last(&self) -> Last {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }

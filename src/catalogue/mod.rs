@@ -99,25 +99,37 @@ impl Catalogue {
         for event in changed {
             let version = event.version;
             if event.removed {
-                self.engine.remove(&event.id).await.map_err(engine_problem)?;
+                self.forget(&event.id).await?;
             } else {
                 self.put_in_force(&event, now).await?;
             }
-            let mut events = Events::clone(&self.events.load());
-            if event.removed {
-                events.remove(&event.id);
-            } else {
+            if !event.removed {
+                let mut events = Events::clone(&self.events.load());
                 let known = events.get(&event.id).map(|live| (Arc::clone(&live.line), Arc::clone(&live.mend)));
                 let (line, mend) = known.unwrap_or_else(|| (Arc::new(Line::unknown(now)), Arc::default()));
                 if events.get(&event.id).is_some_and(|live| live.event.number_floor != event.number_floor) {
                     line.forget();
                 }
                 events.insert(event.id.clone(), Arc::new(LiveEvent { event, line, mend }));
+                self.events.store(Arc::new(events));
             }
-            self.events.store(Arc::new(events));
             *read = version;
         }
         Ok(())
+    }
+
+    /// Forgets an event here, and then on the store: whoever misses it there must not find it here and put it in force again. The
+    /// lock of the refresh is held, so nobody else changes the events.
+    async fn forget(&self, id: &EventId) -> Result<(), Problem> {
+        let mut events = Events::clone(&self.events.load());
+        let live = events.remove(id);
+        self.events.store(Arc::new(events));
+        let remove = self.engine.remove(id);
+        let removed = match live {
+            Some(live) => live.mend.apart(remove).await,
+            None => remove.await,
+        };
+        removed.map_err(engine_problem)
     }
 
     /// Puts an event's rules, numbers and inventory in force, and says which zones that changed. The same at start, after a
@@ -141,6 +153,8 @@ impl Catalogue {
     pub async fn restore(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
         let live = self.find(id)?;
         let work = async {
+            // It may have been removed while this waited for its turn.
+            let live = self.find(id)?;
             tracing::warn!(event_id = %id, "the store lost the event or a part of it: putting it in force again");
             self.put_in_force(&live.event, now).await.map(drop)
         };
