@@ -41,9 +41,10 @@ impl Mend {
         }
     }
 
-    /// Waits until nobody is at it.
-    pub async fn idle(&self) {
-        drop(self.busy.lock().await);
+    /// Waits until nobody is at it, and keeps everybody from it during this work.
+    pub async fn apart<T>(&self, work: impl Future<Output = T>) -> T {
+        let _busy = self.busy.lock().await;
+        work.await
     }
 
     fn last(&self) -> Last {

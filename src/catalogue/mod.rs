@@ -69,11 +69,6 @@ impl Catalogue {
         Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
     }
 
-    /// Whether the events cannot be read for now.
-    pub fn is_away(&self) -> bool {
-        self.ledger.is_away()
-    }
-
     /// The event.
     ///
     /// # Errors
@@ -104,9 +99,7 @@ impl Catalogue {
         for event in changed {
             let version = event.version;
             if event.removed {
-                // From here on nobody restores it; whoever is at it ends first.
-                self.forget(&event.id).await;
-                self.engine.remove(&event.id).await.map_err(engine_problem)?;
+                self.forget(&event.id).await?;
             } else {
                 self.put_in_force(&event, now).await?;
             }
@@ -125,13 +118,18 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Takes an event out, and waits for whoever is mending it.
-    async fn forget(&self, id: &EventId) {
+    /// Forgets an event here, and then on the store: whoever misses it there must not find it here and put it in force again. The
+    /// lock of the refresh is held, so nobody else changes the events.
+    async fn forget(&self, id: &EventId) -> Result<(), Problem> {
         let mut events = Events::clone(&self.events.load());
-        if let Some(live) = events.remove(id) {
-            self.events.store(Arc::new(events));
-            live.mend.idle().await;
-        }
+        let live = events.remove(id);
+        self.events.store(Arc::new(events));
+        let remove = self.engine.remove(id);
+        let removed = match live {
+            Some(live) => live.mend.apart(remove).await,
+            None => remove.await,
+        };
+        removed.map_err(engine_problem)
     }
 
     /// Puts an event's rules, numbers and inventory in force, and says which zones that changed. The same at start, after a
@@ -155,7 +153,7 @@ impl Catalogue {
     pub async fn restore(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
         let live = self.find(id)?;
         let work = async {
-            // It may have been removed meanwhile.
+            // It may have been removed while this waited for its turn.
             let live = self.find(id)?;
             tracing::warn!(event_id = %id, "the store lost the event or a part of it: putting it in force again");
             self.put_in_force(&live.event, now).await.map(drop)

@@ -215,9 +215,12 @@ fn within_bounds([paced, capped]: &[Vec<Look>; 2]) {
 /// Over the whole run the rate within 1 %. Where nobody released for longer than the burst lasts, that time is lost.
 fn long_run_rate(looks: &[Look]) {
     let (first, last) = (looks.iter().find(|look| look.admitted > 0).expect("somebody"), looks.last().expect("a look"));
-    let (mut moved, mut idle) = (first.between.0, 0.0);
+    let (mut moved, mut idle, mut gaps) = (first.between.0, 0.0, 0.0);
     for pair in looks.windows(2).filter(|pair| pair[1].admitted > pair[0].admitted) {
-        idle += (pair[1].between.1 - moved - 1.0).max(0.0);
+        let gap = pair[1].between.1 - moved;
+        if gap > 1.0 {
+            (idle, gaps) = (idle + gap - 1.0, gaps + 1.0);
+        }
         moved = pair[1].between.1;
     }
     #[allow(clippy::cast_precision_loss)]
@@ -225,8 +228,9 @@ fn long_run_rate(looks: &[Look]) {
     let seconds = last.between.0 - first.between.1;
     let rate = admitted / (seconds - idle);
     println!("{admitted} in {seconds:.2} s, {idle:.2} s lost: {:.2} % of the rate", 100.0 * rate / RATE);
-    // At each end up to a tick's worth was due and not let in yet; a look is not on one moment.
-    let edges = RATE * (2.0 * TICK + last.between.1 - last.between.0 + first.between.1 - first.between.0);
+    // At each end, of the run and of a gap, up to a tick's worth was due and not let in yet; a look is not on one moment.
+    let edges =
+        RATE * (2.0 * TICK * (1.0 + gaps) + last.between.1 - last.between.0 + first.between.1 - first.between.0);
     assert!((admitted - RATE * (seconds - idle)).abs() <= 0.01 * RATE * seconds + edges + 1.0);
 }
 
