@@ -69,6 +69,11 @@ impl Catalogue {
         Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
     }
 
+    /// Whether the events cannot be read for now.
+    pub fn is_away(&self) -> bool {
+        self.ledger.is_away()
+    }
+
     /// The event.
     ///
     /// # Errors
@@ -153,7 +158,7 @@ impl Catalogue {
     pub async fn restore(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
         let live = self.find(id)?;
         let work = async {
-            // It may have been removed while this waited for its turn.
+            // It may have been removed meanwhile.
             let live = self.find(id)?;
             tracing::warn!(event_id = %id, "the store lost the event or a part of it: putting it in force again");
             self.put_in_force(&live.event, now).await.map(drop)
