@@ -146,7 +146,7 @@ impl Catalogue {
         let rules =
             EventRules { version: event.version, policy: event.spec.queue.clone(), number_floor: event.number_floor };
         let left = self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)?;
-        self.top_up_numbers(&event.id, left, now).await?;
+        self.top_up_numbers(event, left, now).await?;
         self.sync_stock(event, now).await
     }
 
@@ -170,12 +170,15 @@ impl Catalogue {
     ///
     /// # Errors
     /// When a store cannot be reached.
-    pub async fn top_up_numbers(&self, id: &EventId, left: NumbersLeft, now: Timestamp) -> Result<(), Problem> {
+    pub async fn top_up_numbers(&self, event: &Event, left: NumbersLeft, now: Timestamp) -> Result<(), Problem> {
         if left.0 >= NUMBER_LOW {
             return Ok(());
         }
-        let block = self.ledger.take_numbers(id, NUMBER_BLOCK).await.map_err(ledger_problem)?;
-        self.engine.grant_numbers(id, block, self.recovery, now).await.map_err(engine_problem)?;
+        let block = self.ledger.take_numbers(&event.id, NUMBER_BLOCK).await.map_err(ledger_problem)?;
+        // Several instances may each take a block of a new event, and the first to be granted is not the first there is: but
+        // nobody can have waited for longer than the event exists.
+        let recovery = self.recovery.min(now.since(event.created_at));
+        self.engine.grant_numbers(&event.id, block, recovery, now).await.map_err(engine_problem)?;
         Ok(())
     }
 

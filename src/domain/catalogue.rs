@@ -123,6 +123,8 @@ pub struct Event {
     pub number_floor: u64,
     /// Set when the event was removed: it takes no more requests, its bookings stay.
     pub removed: bool,
+    /// When it was put for the first time, or again after it was removed.
+    pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
 }

@@ -16,7 +16,7 @@ use crate::engine::NumberBlock;
 macro_rules! catalogue {
     ($rest:literal) => {
         concat!(
-            "SELECT e.id, e.name, e.policy, e.version, e.number_floor, e.removed, e.updated_at, s.id AS show_id, \
+            "SELECT e.id, e.name, e.policy, e.version, e.number_floor, e.removed, e.created_at, e.updated_at, s.id AS show_id, \
              s.name AS show_name, s.starts_at, z.id AS zone_id, z.name AS zone_name, z.capacity, z.price_minor \
              FROM events e LEFT JOIN shows s ON s.event_id = e.id \
              LEFT JOIN zones z ON z.event_id = s.event_id AND z.show_id = s.id ",
@@ -65,6 +65,7 @@ pub(super) async fn put(
     db.run(
         "INSERT INTO events (id, name, policy, version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, policy = excluded.policy, version = excluded.version, \
+         created_at = CASE WHEN events.removed THEN excluded.created_at ELSE events.created_at END, \
          removed = FALSE, updated_at = excluded.updated_at",
         args![id, &spec.name, &policy_text(&spec.queue)?, version, now],
     )

@@ -218,6 +218,7 @@ pub(super) struct CatalogueRow {
     version: i64,
     number_floor: i64,
     removed: bool,
+    created_at: i64,
     updated_at: i64,
     show_id: Option<String>,
     show_name: Option<String>,
@@ -243,6 +244,7 @@ pub(super) fn events(rows: Vec<CatalogueRow>) -> Outcome<Vec<Event>> {
                 version: row.version,
                 number_floor: ok("number", u64::try_from(row.number_floor))?,
                 removed: row.removed,
+                created_at: Timestamp::from_micros(row.created_at),
                 updated_at: Timestamp::from_micros(row.updated_at),
             });
         }

@@ -74,7 +74,7 @@ impl Releaser {
             self.metrics.parked.inc_by(released.parked.into());
             live.line.released(released.counters, now);
             live.line.release_asked(asked);
-            self.catalogue.top_up_numbers(id, released.counters.numbers_left, now).await?;
+            self.catalogue.top_up_numbers(&live.event, released.counters.numbers_left, now).await?;
             if released.admitted + released.parked < RELEASE_BATCH {
                 break;
             }

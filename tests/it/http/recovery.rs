@@ -140,6 +140,20 @@ async fn rules_and_seats_outlive_an_old_store() {
     world.reserve(0, "e", &pass, "another", 1).await.expect_problem(403, "QUEUE_PASS_USED");
 }
 
+/// Whichever instance is the first to grant it numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_event_waits_for_no_recovery() {
+    let world = World::start_with(Setup::Scaled(4), &[("recovery_ms", "60000")]).await;
+    for event in ["a", "b", "c", "d", "e"] {
+        world.put_event(event, 10, json!({ "admit_per_minute": 60_000 })).await;
+        world.admitted(0, event).await;
+    }
+    // Nor one that is put again after it was removed.
+    world.admin(Method::DELETE, "/events/a", None).await.expect(200);
+    world.put_event("a", 10, json!({ "admit_per_minute": 60_000 })).await;
+    world.admitted(0, "a").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_line_outlives_its_process() {
     let mut world = World::start(Setup::Embedded).await;
