@@ -256,7 +256,7 @@ mod tests {
             gauges.with_label_values(&["x"]).set(1);
         }
         metrics.watch_circuit(Circuit::new("x"));
-        metrics.render(std::iter::empty()).expect("text");
+        metrics.render([("x", 1, 1)].into_iter()).expect("text");
         let mut registered: Vec<_> = metrics.registry.gather().iter().map(|f| f.name().to_owned()).collect();
         let mut listed: Vec<_> = TABLE.iter().map(|(name, ..)| (*name).to_owned()).collect();
         registered.sort();
