@@ -100,7 +100,7 @@ suite! {
 
 #[test]
 fn every_case_is_expanded_for_both_engines() {
-    assert_eq!(CASES.len(), 86);
+    assert_eq!(CASES.len(), 87);
     let names: std::collections::HashSet<_> = CASES.iter().collect();
     assert_eq!(names.len(), CASES.len());
 }

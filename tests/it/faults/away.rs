@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::rig::{PROMISE, Rig, Timed};
+use super::rig::{Rig, Timed, promise};
 use super::seconds;
 use crate::support::proxy::Fault;
 
@@ -81,7 +81,7 @@ fn check_all(answers: &[Timed], away: Store) {
         let (name, status) = (answer.name.as_str(), answer.reply.status.as_u16());
         let needs_it = away.needed_for().contains(&name);
         // What is work for the other store takes as long as that takes on a busy machine.
-        answer.check_within(if needs_it || !name.starts_with("admin") { PROMISE } else { PATIENCE });
+        answer.check_within(if needs_it || !name.starts_with("admin") { promise() } else { PATIENCE });
         if needs_it {
             assert_eq!(status, 503, "{name} without {away:?}: {}", answer.reply.text);
         } else if matches!(name, "status" | "events" | "event" | "/health" | "/metrics") {
