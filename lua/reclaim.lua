@@ -30,8 +30,8 @@ local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end
 if #ARGV % 3 ~= 0 then return { BAD_ARGUMENTS } end
 
-local now, oldest, reply, told = clock(ARGV[1]), nil, { 0 }, {}
-oldest = now - tonumber(ARGV[3])
+local now, reply, told = clock(ARGV[1]), { 0 }, {}
+local oldest = now - tonumber(ARGV[3])
 
 -- The place that the ticket proves, unless the visitor has a better one, a pass of it, or it is somebody else's.
 local function was_lost(number, joined, place, pass)
@@ -43,6 +43,13 @@ local function was_lost(number, joined, place, pass)
   return redis.call('ZCOUNT', line, digits, digits) + redis.call('ZCOUNT', parked, digits, digits) == 0
 end
 
+local function stand(visitor, number)
+  redis.call('ZADD', line, whole(number), visitor)
+  told[#told + 1] = '+' .. whole(number) .. '-' .. whole(number)
+  see_number(event, windows, number, now)
+  return number
+end
+
 for i = 4, #ARGV, 3 do
   local visitor, number, joined = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local place = tonumber(redis.call('ZSCORE', line, visitor) or nil)
@@ -50,19 +57,15 @@ for i = 4, #ARGV, 3 do
   local away = not place and tonumber(redis.call('ZSCORE', parked, visitor) or nil)
   if away then
     redis.call('ZREM', parked, visitor)
-    redis.call('ZADD', line, whole(away), visitor)
-    told[#told + 1], place = '+' .. whole(away) .. '-' .. whole(away), away
-    see_number(event, windows, away, now)
+    place = stand(visitor, away)
   end
   if was_lost(number, joined, place, pass) then
     if place then told[#told + 1] = '-' .. whole(place) end
-    redis.call('ZADD', line, whole(number), visitor)
+    place = stand(visitor, number)
     if joined_at(joins, number) ~= joined then
       redis.call('ZREMRANGEBYSCORE', joins, whole(number), whole(number))
       redis.call('ZADD', joins, whole(number), whole(number) .. ':' .. whole(joined))
     end
-    told[#told + 1], place = '+' .. whole(number) .. '-' .. whole(number), number
-    see_number(event, windows, number, now)
   end
   if place then
     local n = #reply

@@ -220,7 +220,7 @@ impl Application {
         let services = wire(settings, &stores, keys, &catalogue, &follower, &metrics, &clock);
         let state = web::Data::new(services);
         let mut loops = JoinSet::new();
-        let releaser = Arc::new(Releaser::new(engine, Arc::clone(&stores.ledger), Arc::clone(&catalogue), metrics));
+        let releaser = Arc::new(Releaser::new(engine, Arc::clone(&catalogue), metrics));
         let sweeper = Arc::new(Sweeper::new(Arc::clone(&state.bookings)));
         let time = || Arc::clone(&clock);
         every(&mut loops, settings.release_interval, closed.clone(), time(), move |now| {

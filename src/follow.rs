@@ -7,16 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-
-use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
+use crate::catalogue::{Catalogue, LiveEvent, each, engine_problem};
 use crate::domain::present::Present;
 use crate::domain::{Clock, EventId, Problem, Timestamp};
 use crate::engine::{self, Engine, EngineError};
 use crate::line::Line;
 
-/// Events that are followed at the same time.
-const AT_ONCE: usize = 8;
 /// An event where nothing happens is asked for this often.
 const QUIET: Duration = Duration::from_millis(400);
 /// Most calls for one event in one step.
@@ -42,13 +38,12 @@ impl Follower {
         }
         let now = self.clock.now();
         let due = self.catalogue.all().into_iter().filter(|live| is_due(live, now));
-        futures_util::stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |live| async move {
-                if let Err(problem) = self.follow(&live).await {
-                    tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "the line could not be followed");
-                }
-            })
-            .await;
+        each(due, |live| async move {
+            if let Err(problem) = self.follow(&live).await {
+                tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "the line could not be followed");
+            }
+        })
+        .await;
     }
 
     /// How long ago the line was heard of that was heard of longest ago: zero without events.

@@ -4,14 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-
-use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
+use crate::catalogue::{Catalogue, LiveEvent, each, engine_problem};
 use crate::domain::{Clock, Problem, Timestamp};
 use crate::engine::{Engine, EngineError, SEEN_BATCH};
 
-/// Events that are told of at the same time.
-const AT_ONCE: usize = 8;
 /// The longest between two tellings; a quarter of the presence window if that is shorter.
 const SELDOM: Duration = Duration::from_secs(5);
 
@@ -30,18 +26,20 @@ impl Presence {
 
     /// One step: tells who was seen of every event that is due. A failure of one event does not hold up the others.
     pub async fn tick(&self) {
+        if self.engine.is_away() {
+            return;
+        }
         let now = self.clock.now();
         let due = self.catalogue.all().into_iter().filter_map(|live| {
             let window = live.event.spec.queue.presence_window()?;
             (now.since(live.line.told_at()) >= SELDOM.min(window / 4)).then_some(live)
         });
-        futures_util::stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |live| async move {
-                if let Err(problem) = self.tell(&live, now).await {
-                    tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "who was seen could not be told; nobody is passed over for it");
-                }
-            })
-            .await;
+        each(due, |live| async move {
+            if let Err(problem) = self.tell(&live, now).await {
+                tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "who was seen could not be told; nobody is passed over for it");
+            }
+        })
+        .await;
     }
 
     async fn tell(&self, live: &LiveEvent, now: Timestamp) -> Result<(), Problem> {

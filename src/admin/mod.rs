@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalogue::{Catalogue, LiveEvent, engine_problem, ledger_problem};
+use crate::catalogue::{Catalogue, LiveEvent, ledger_problem};
 use crate::domain::{Clock, Code, Event, EventId, EventSpec, PolicyPatch, Problem, QueueState, Timestamp, ZoneKey};
-use crate::engine::{Counters, Engine, EngineError, ZoneStock};
+use crate::engine::{Counters, Engine, ZoneStock};
 use crate::ledger::{Actor, AuditEntry, Ledger, Page, PageRequest};
 
 /// The operators' service.
@@ -175,15 +175,8 @@ impl Admin {
     }
 
     async fn numbers(&self, live: &LiveEvent) -> Result<LiveNumbers, Problem> {
-        let now = self.clock.now();
-        let counters = match self.engine.counters(&live.event.id, now).await {
-            Ok(counters) => counters,
-            Err(EngineError::UnknownEvent) => {
-                self.catalogue.restore(&live.event.id, now).await?;
-                self.engine.counters(&live.event.id, now).await.map_err(engine_problem)?
-            }
-            Err(error) => return Err(engine_problem(error)),
-        };
+        let (id, now) = (&live.event.id, self.clock.now());
+        let counters = self.catalogue.mended(id, now, || self.engine.counters(id, now)).await?;
         Ok(live_numbers(counters, live))
     }
 
@@ -224,14 +217,7 @@ impl Admin {
     }
 
     async fn stock(&self, id: &EventId) -> Result<Vec<ZoneStock>, Problem> {
-        match self.engine.stock(id).await {
-            Ok(stock) => Ok(stock),
-            Err(EngineError::UnknownEvent) => {
-                self.catalogue.restore(id, self.clock.now()).await?;
-                self.engine.stock(id).await.map_err(engine_problem)
-            }
-            Err(error) => Err(engine_problem(error)),
-        }
+        self.catalogue.mended(id, self.clock.now(), || self.engine.stock(id)).await
     }
 
     /// Rebuilds the fast inventory of every event from the ledger, and says what that changed.

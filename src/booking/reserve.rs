@@ -91,7 +91,7 @@ impl Bookings {
 
     async fn carry_out(&self, live: &LiveEvent, checked: &Checked) -> Result<StoredAnswer, Unserved> {
         // Neither is touched without the other: there would be holds that nobody can write or undo.
-        if self.engine.is_away() || self.ledger.is_away() {
+        if self.catalogue.is_away() {
             return Err(Problem::unavailable(Away).into());
         }
         let request = &checked.request;
@@ -122,9 +122,7 @@ impl Bookings {
                 Ok(Claimed::InsufficientSeats) if self.merely_held(&claim, live).await? => {
                     refusal = no_seats();
                 }
-                // The pass was never used, so there is no first answer either: the ledger is spared the crowd that is too late.
-                Ok(Claimed::SoldOut) => return Err(Unserved::Final(no_seats())),
-                Ok(claimed) => return Ok(self.claimed(live, claimed, checked, booking).await?),
+                Ok(claimed) => return self.claimed(live, claimed, checked, booking).await,
                 Err(problem) => {
                     // What the store did before it fell silent is not known.
                     if problem.code == Code::StoreUnavailable {
@@ -187,22 +185,23 @@ impl Bookings {
         claimed: Claimed,
         checked: &Checked,
         booking: Booking,
-    ) -> Result<StoredAnswer, Problem> {
-        match claimed {
-            Claimed::Held => self.write(live, checked, booking).await,
-            Claimed::PassUsed => Err(pass_used()),
-            Claimed::PassExpired => {
-                Err(Problem::new(Code::QueuePassExpired, "The pass has run out; join the queue again."))
-            }
+    ) -> Result<StoredAnswer, Unserved> {
+        let refusal = match claimed {
+            Claimed::Held => return Ok(self.write(live, checked, booking).await?),
+            // The pass was never used, so there is no first answer either: the ledger is spared the crowd that is too late.
+            Claimed::SoldOut => return Err(Unserved::Final(no_seats())),
+            Claimed::PassUsed => pass_used(),
+            Claimed::PassExpired => Problem::new(Code::QueuePassExpired, "The pass has run out; join the queue again."),
             Claimed::PassVoid => {
-                Err(Problem::new(Code::InvalidQueuePass, "The pass was given back or withdrawn; join again."))
+                Problem::new(Code::InvalidQueuePass, "The pass was given back or withdrawn; join again.")
             }
-            Claimed::InsufficientSeats | Claimed::SoldOut => Err(no_seats()),
-            Claimed::UserLimit => Err(too_many(live)),
+            Claimed::InsufficientSeats => no_seats(),
+            Claimed::UserLimit => too_many(live),
             // The catalogue has the zone, and the engine was just told of it: its store was emptied once more.
-            Claimed::UnknownZone => Err(Problem::unavailable("the engine does not keep the zone")),
-            Claimed::PassBusy => Err(busy()),
-        }
+            Claimed::UnknownZone => Problem::unavailable("the engine does not keep the zone"),
+            Claimed::PassBusy => busy(),
+        };
+        Err(refusal.into())
     }
 
     /// Writes the booking to the ledger and settles or undoes the hold.

@@ -28,7 +28,7 @@ impl Sweeper {
     /// One step, meant to run once a second.
     pub async fn tick(&self, now: Timestamp) {
         // Every part of it needs both stores, if only to tell one what the other said.
-        if self.0.engine.is_away() || self.0.ledger.is_away() {
+        if self.0.catalogue.is_away() {
             return;
         }
         let step = self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

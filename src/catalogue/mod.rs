@@ -3,14 +3,16 @@
 //! Every instance follows the ledger's versions a few times a second. Reading an event costs no round trip.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::StreamExt;
 
 use crate::domain::wait::{Outflow, Totals, poll_after_seconds};
 use crate::domain::{Code, Event, EventId, Problem, QueueState, Timestamp, ZoneKey};
-use crate::engine::{Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
+use crate::engine::{self, Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
 use crate::ledger::{Ledger, LedgerError};
 use crate::line::Line;
 
@@ -22,6 +24,8 @@ use mend::Mend;
 const NUMBER_BLOCK: u64 = 1_000_000;
 /// With fewer left than this the next block is fetched.
 const NUMBER_LOW: u64 = 500_000;
+/// Events that a step is taken for at the same time.
+const AT_ONCE: usize = 8;
 
 /// An event and its live numbers.
 pub struct LiveEvent {
@@ -69,9 +73,9 @@ impl Catalogue {
         Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
     }
 
-    /// Whether the events cannot be read for now.
+    /// Whether a store is known to be away: then nothing can be put in force, let in or sold.
     pub fn is_away(&self) -> bool {
-        self.ledger.is_away()
+        self.engine.is_away() || self.ledger.is_away()
     }
 
     /// The event.
@@ -107,8 +111,6 @@ impl Catalogue {
                 self.forget(&event.id).await?;
             } else {
                 self.put_in_force(&event, now).await?;
-            }
-            if !event.removed {
                 let mut events = Events::clone(&self.events.load());
                 let known = events.get(&event.id).map(|live| (Arc::clone(&live.line), Arc::clone(&live.mend)));
                 let (line, mend) = known.unwrap_or_else(|| (Arc::new(Line::unknown(now)), Arc::default()));
@@ -166,6 +168,22 @@ impl Catalogue {
         live.mend.once(work).await
     }
 
+    /// Asks the engine something of an event; where its store lost the event, that is mended and asked once more.
+    ///
+    /// # Errors
+    /// Those of the engine, and of [`Catalogue::restore`].
+    pub async fn mended<T, F>(&self, id: &EventId, now: Timestamp, ask: impl Fn() -> F) -> Result<T, Problem>
+    where
+        F: Future<Output = engine::Result<T>>,
+    {
+        let mut answer = ask().await;
+        if let Err(EngineError::UnknownEvent) = answer {
+            self.restore(id, now).await?;
+            answer = ask().await;
+        }
+        answer.map_err(engine_problem)
+    }
+
     /// Fetches the next block of numbers when few are left.
     ///
     /// # Errors
@@ -194,6 +212,14 @@ impl Catalogue {
         self.engine.retain_zones(&event.id, &keep).await.map_err(engine_problem)?;
         Ok(changes)
     }
+}
+
+/// Takes a step for each of these events, some of them at a time. What becomes of one does not hold up the others.
+pub async fn each<F>(events: impl Iterator<Item = Arc<LiveEvent>>, step: impl Fn(Arc<LiveEvent>) -> F)
+where
+    F: Future<Output = ()>,
+{
+    futures_util::stream::iter(events).for_each_concurrent(AT_ONCE, step).await;
 }
 
 /// What an engine's failure is to a caller.

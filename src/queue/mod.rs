@@ -198,12 +198,7 @@ impl Queue {
     /// `OVERLOADED`, `STORE_UNAVAILABLE`.
     pub async fn locate(&self, live: &LiveEvent, visitor: &VisitorId) -> Result<(engine::Standing, u64), Problem> {
         let id = &live.event.id;
-        let mut answer = self.batched.locate(id, visitor).await;
-        if let Err(EngineError::UnknownEvent) = answer {
-            self.catalogue.restore(id, self.clock.now()).await?;
-            answer = self.batched.locate(id, visitor).await;
-        }
-        answer.map_err(engine_problem)
+        self.catalogue.mended(id, self.clock.now(), || self.batched.locate(id, visitor)).await
     }
 
     async fn reclaim(
@@ -213,12 +208,7 @@ impl Queue {
         held: Held,
     ) -> Result<(engine::Standing, u64), Problem> {
         let (id, place) = (&live.event.id, held.reclaim(visitor));
-        let mut answer = self.batched.reclaim(id, &place).await;
-        if let Err(EngineError::UnknownEvent) = answer {
-            self.catalogue.restore(id, self.clock.now()).await?;
-            answer = self.batched.reclaim(id, &place).await;
-        }
-        answer.map_err(engine_problem)
+        self.catalogue.mended(id, self.clock.now(), || self.batched.reclaim(id, &place)).await
     }
 
     /// Where many visitors stand, and how many wait. Places that the store lost are given back.

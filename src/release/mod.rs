@@ -4,56 +4,44 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-
-use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
+use crate::catalogue::{Catalogue, LiveEvent, each, engine_problem};
 use crate::domain::{Problem, Timestamp};
 use crate::engine::{Engine, EngineError, NumbersLeft, RELEASE_BATCH};
-use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 
 /// Most calls for one event in one step: bounds a step at any rate.
 const ROUNDS: u32 = 50;
-/// Events that are released at the same time.
-const AT_ONCE: usize = 8;
 /// An event with nobody waiting is looked at this often.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The release service.
 pub struct Releaser {
     engine: Arc<dyn Engine>,
-    ledger: Arc<dyn Ledger>,
     catalogue: Arc<Catalogue>,
     metrics: Arc<Metrics>,
 }
 
 impl Releaser {
     /// A releaser for the catalogue's events.
-    pub fn new(
-        engine: Arc<dyn Engine>,
-        ledger: Arc<dyn Ledger>,
-        catalogue: Arc<Catalogue>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { engine, ledger, catalogue, metrics }
+    pub fn new(engine: Arc<dyn Engine>, catalogue: Arc<Catalogue>, metrics: Arc<Metrics>) -> Self {
+        Self { engine, catalogue, metrics }
     }
 
     /// One step: releases every event that is due. A failure of one event does not hold up the others. While the ledger is
     /// away nobody is let in either: their passes would run out before they could book.
     pub async fn tick(&self, now: Timestamp) {
-        if self.engine.is_away() || self.ledger.is_away() {
+        if self.catalogue.is_away() {
             self.metrics.release_failures.inc();
             return;
         }
         let due = self.catalogue.all().into_iter().filter(|live| live.line.is_due(now, IDLE));
-        futures_util::stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |live| async move {
-                if let Err(problem) = self.release(&live, now).await {
-                    self.metrics.release_failures.inc();
-                    tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "nobody is let in for now");
-                }
-            })
-            .await;
+        each(due, |live| async move {
+            if let Err(problem) = self.release(&live, now).await {
+                self.metrics.release_failures.inc();
+                tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "nobody is let in for now");
+            }
+        })
+        .await;
     }
 
     async fn release(&self, live: &LiveEvent, now: Timestamp) -> Result<(), Problem> {

@@ -186,7 +186,7 @@ async fn fuzz(setup: Setup) {
     assert_eq!(before.0["data"][0]["live"]["waiting"], 3, "{}", before.0);
 
     let address = world.instances[0].address;
-    let long = std::env::var("USHER_CHAOS").is_ok_and(|long| long == "1");
+    let long = crate::support::seeds::long();
     let config = Config { cases: if long { 1_000 } else { 20 }, max_shrink_iters: 200, ..hostile::config("wire") };
     let many = vec(conversation(tokens), AT_ONCE);
     let here = tokio::runtime::Handle::current();
