@@ -24,7 +24,7 @@ use crate::engine::memory::MemoryEngine;
 use crate::engine::redis::{RedisEngine, RedisSettings, Topology};
 use crate::engine::{Batched, Engine};
 use crate::follow::Follower;
-use crate::http::{self, Callers, Limits, OpenApiText, Proxies, State};
+use crate::http::{self, Callers, Connections, Limits, OpenApiText, Proxies, State};
 use crate::ledger::Ledger;
 use crate::ledger::postgres::{PostgresLedger, PostgresSettings};
 use crate::ledger::sqlite::{SqliteLedger, SqliteSettings};
@@ -341,6 +341,7 @@ fn wire(
     let trusted = settings.auth.trusted_header.as_deref();
     State {
         draining: Arc::default(),
+        connections: Connections::new(settings.http.max_connections, metrics.shed.clone()),
         streams: Arc::new(Streams::new(
             Arc::clone(&queue),
             Arc::clone(catalogue),
@@ -420,10 +421,11 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
             .app_data(shared.clone())
             .app_data(openapi.clone())
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .wrap(http::Observe::new(&shared.metrics, &shared.draining))
+            .wrap(http::Observe::new(&shared.metrics, &shared.connections, &shared.draining))
             .configure(http::routes(&shared.metrics))
     })
     .workers(workers)
+    .on_connect(Arc::clone(&state.connections).on_connect())
     .max_connections(settings.http.max_connections.div_ceil(workers))
     .backlog(BACKLOG)
     // A client that half-closes has gone: without this a stream to it would stay until its next write.

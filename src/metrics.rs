@@ -42,6 +42,10 @@ pub struct Metrics {
     pub commit_batch: Histogram,
     /// Open streams.
     pub streams: IntGauge,
+    /// Requests of the crowd turned away because connections ran short.
+    pub shed: IntCounter,
+    /// Open connections.
+    pub connections: IntGauge,
     /// Visitors in line, by event.
     waiting: IntGaugeVec,
     /// Passes out, by event.
@@ -105,6 +109,12 @@ pub const TABLE: &[(&str, &str, &str)] = &[
     ("usher_expired_total", "counter", "Reservations that ran out, swept by this instance"),
     ("usher_commit_batch_size", "histogram", "Bookings in one ledger transaction"),
     ("usher_streams", "gauge", "Open streams of this instance"),
+    ("usher_connections", "gauge", "Open connections of this instance"),
+    (
+        "usher_shed_total",
+        "counter",
+        "Requests of the crowd turned away because connections ran short: the last eighth is for bookings and operators",
+    ),
     ("usher_waiting", "gauge", "Visitors in line, by event"),
     ("usher_active", "gauge", "Passes out, by event"),
     ("usher_store_up", "gauge", "1 when the last look at a store was good, by store"),
@@ -138,6 +148,10 @@ impl Metrics {
             let metric = IntCounterVec::new(Opts::new(name, help(name)), labels)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
         };
+        let gauge = |name: &str| {
+            let metric = IntGauge::new(name, help(name))?;
+            registry.register(Box::new(metric.clone())).map(|()| metric)
+        };
         let gauges = |name: &str, labels: &[&str]| {
             let metric = IntGaugeVec::new(Opts::new(name, help(name)), labels)?;
             registry.register(Box::new(metric.clone())).map(|()| metric)
@@ -145,10 +159,6 @@ impl Metrics {
         let positions = counters("usher_positions_total", &["source"])?;
         let feed_age = Gauge::new("usher_feed_age_seconds", help("usher_feed_age_seconds"))?;
         registry.register(Box::new(feed_age.clone()))?;
-        let streams = IntGauge::new("usher_streams", help("usher_streams"))?;
-        registry.register(Box::new(streams.clone()))?;
-        let tasks = IntGauge::new("usher_tasks", help("usher_tasks"))?;
-        registry.register(Box::new(tasks.clone()))?;
         let seconds = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         let name = "usher_http_request_seconds";
         let request_seconds = HistogramVec::new(HistogramOpts::new(name, help(name)).buckets(seconds), &["route"])?;
@@ -172,7 +182,9 @@ impl Metrics {
             refused: counters("usher_refused_total", &["code"])?,
             expired: counter("usher_expired_total")?,
             commit_batch,
-            streams,
+            streams: gauge("usher_streams")?,
+            connections: gauge("usher_connections")?,
+            shed: counter("usher_shed_total")?,
             waiting: gauges("usher_waiting", &["event"])?,
             active: gauges("usher_active", &["event"])?,
             writing: Mutex::default(),
@@ -185,7 +197,7 @@ impl Metrics {
                 refused: counters("usher_circuit_refused_total", &["store"])?,
             },
             runtimes: Mutex::default(),
-            tasks,
+            tasks: gauge("usher_tasks")?,
             registry,
         })
     }

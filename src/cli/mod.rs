@@ -12,6 +12,7 @@ use crate::config;
 pub mod demo;
 pub mod healthcheck;
 pub mod migrate;
+pub mod open_files;
 pub mod openapi;
 pub mod output;
 pub mod seed;

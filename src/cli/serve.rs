@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Done;
+use super::{Done, open_files};
 use crate::app::Application;
 use crate::config::Loaded;
 use crate::domain::time::SystemClock;
@@ -16,7 +16,9 @@ use crate::telemetry;
 /// When the service cannot start, or its server breaks down.
 pub async fn run(loaded: &Loaded) -> Done {
     telemetry::report(loaded);
-    let application = Application::build(&loaded.settings, Arc::new(SystemClock)).await?;
+    let mut settings = loaded.settings.clone();
+    open_files::fit(&mut settings);
+    let application = Application::build(&settings, Arc::new(SystemClock)).await?;
     if let Some(token) = application.generated_admin_token() {
         // On standard output, not in the log: it is shown this once and kept nowhere.
         println!("Admin token of this run (set USHER_ADMIN_TOKEN for one that stays): {}", token.expose());

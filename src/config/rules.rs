@@ -123,8 +123,9 @@ pub(super) fn warnings(settings: &Settings, values: &BTreeMap<&'static str, Valu
             .to_owned(),
     );
     warn(
-        settings.http.max_streams >= settings.http.max_connections,
-        "max_streams is not below max_connections: open streams can keep every other request out".to_owned(),
+        settings.http.max_streams > settings.http.max_connections - settings.http.max_connections / 4,
+        "max_streams is above three quarters of max_connections: open streams can keep the crowd's other requests out"
+            .to_owned(),
     );
     for setting in table::all().filter(|setting| setting.kind.is_secret()) {
         let by_flag = values.get(setting.key).is_some_and(|v| v.source == Source::Flag && !v.text.is_empty());

@@ -54,7 +54,12 @@ pub const GROUPS: &[Group] = &[
         settings: &[
             setting("listen", "127.0.0.1:8080", Kind::Listen, "address and port to listen on; port 0 takes a free one"),
             setting("workers", "0", Kind::Integer(0, 1_024), "worker threads; 0 = one a core"),
-            setting("max_connections", "25000", Kind::Integer(1, 1_000_000), "most open connections of this process"),
+            setting(
+                "max_connections",
+                "25000",
+                Kind::Integer(1, 1_000_000),
+                "most open connections of this process; the last eighth is for bookings and operators",
+            ),
             setting(
                 "max_streams",
                 "10000",

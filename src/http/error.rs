@@ -23,6 +23,8 @@ pub struct HttpProblem {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body that came with the request, where nobody read it.
     pub unread: Option<Held>,
+    /// Whether the answer is the last of its connection.
+    pub last: bool,
 }
 
 /// The body of every 4xx and 5xx.
@@ -45,7 +47,7 @@ pub struct ProblemBody {
 
 impl From<Problem> for HttpProblem {
     fn from(problem: Problem) -> Self {
-        Self { problem, headers: Vec::new(), unread: None }
+        Self { problem, headers: Vec::new(), unread: None, last: false }
     }
 }
 
@@ -68,7 +70,9 @@ impl ResponseError for HttpProblem {
             response.insert_header((header::RETRY_AFTER, whole_seconds(after)));
         }
         // The rest of such a request is not read, so that what follows on the connection cannot be told from it.
-        if matches!(code, Code::RequestTimeout | Code::PayloadTooLarge | Code::UriTooLong | Code::HeadersTooLarge) {
+        let unread =
+            matches!(code, Code::RequestTimeout | Code::PayloadTooLarge | Code::UriTooLong | Code::HeadersTooLarge);
+        if self.last || unread {
             response.force_close();
         }
         if code.status() == 401 {
@@ -106,5 +110,6 @@ pub async fn not_found() -> Answer<HttpResponse> {
 pub fn method_not_allowed(request: &HttpRequest, methods: &'static str) -> Answer<HttpResponse> {
     let problem =
         Problem::new(Code::MethodNotAllowed, format!("{} does not work here, but {methods}.", request.method()));
-    Err(HttpProblem { problem, unread: None, headers: vec![(header::ALLOW, HeaderValue::from_static(methods))] })
+    let headers = vec![(header::ALLOW, HeaderValue::from_static(methods))];
+    Err(HttpProblem { headers, ..HttpProblem::from(problem) })
 }

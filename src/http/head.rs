@@ -14,11 +14,11 @@ const MAX_URI: usize = 8_192;
 const MAX_HEADERS: usize = 32_768;
 
 /// Refuses a head that is too large; says of others whether a body follows in chunks.
-pub fn check(head: &RequestHead) -> Result<bool, Box<HttpProblem>> {
+pub fn check(head: &RequestHead) -> Result<bool, HttpProblem> {
     let uri = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
     if uri > MAX_URI {
         let detail = format!("The path and query may have at most {MAX_URI} bytes together.");
-        return Err(Box::new(Problem::new(Code::UriTooLong, detail).into()));
+        return Err(Problem::new(Code::UriTooLong, detail).into());
     }
     let (mut headers, mut chunked) = (0, false);
     for (name, value) in &head.headers {
@@ -27,7 +27,7 @@ pub fn check(head: &RequestHead) -> Result<bool, Box<HttpProblem>> {
     }
     if headers > MAX_HEADERS {
         let detail = format!("The headers may have at most {MAX_HEADERS} bytes; drop cookies that are not needed.");
-        return Err(Box::new(Problem::new(Code::HeadersTooLarge, detail).into()));
+        return Err(Problem::new(Code::HeadersTooLarge, detail).into());
     }
     Ok(chunked)
 }

@@ -59,6 +59,7 @@ pub async fn metrics(state: web::Data<State>) -> Answer<HttpResponse> {
         let (counters, _) = live.line.latest()?;
         Some((live.event.id.as_str(), counters.waiting, counters.active))
     });
+    state.metrics.connections.set(i64::try_from(state.connections.count()).unwrap_or(i64::MAX));
     state.metrics.feed_age.set(state.follower.age().as_secs_f64());
     let text = state.metrics.render(lines).map_err(Problem::internal)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text))

@@ -66,7 +66,7 @@ impl Limit {
         let headers = headers.into_iter().filter_map(|(name, value)| {
             Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(&value).ok()?))
         });
-        Err(HttpProblem { problem, headers: headers.collect(), unread: None })
+        Err(HttpProblem { headers: headers.collect(), ..HttpProblem::from(problem) })
     }
 
     fn shrink(&self) {

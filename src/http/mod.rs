@@ -9,9 +9,11 @@ use crate::metrics::Metrics;
 
 mod address;
 mod admin;
+mod ahead;
 mod body;
 mod bookings;
 mod caller;
+mod connections;
 mod docs;
 mod error;
 mod events;
@@ -25,6 +27,7 @@ mod state;
 mod unread;
 
 pub use address::Proxies;
+pub use connections::Connections;
 pub use docs::{OpenApiText, openapi_json};
 pub use limits::Limits;
 pub use observe::Observe;

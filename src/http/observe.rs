@@ -1,5 +1,5 @@
-//! What every request passes: a look at the size of its head; and what it leaves behind: counts, a log line when something is
-//! wrong, and the headers that every answer has.
+//! What every request passes: a look at the room there is for it and at the size of its head; and what it leaves behind: counts, a
+//! log line when something is wrong, and the headers that every answer has.
 //!
 //! There is no span a request: at a hundred thousand polls a second it would cost more than the poll. What fails says
 //! everything in one line instead.
@@ -13,17 +13,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
-use actix_web::http::ConnectionType;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::{Error, HttpResponse};
 
 use pin_project_lite::pin_project;
 
+use super::ahead;
+use super::connections::{After, Connections};
 use super::error::HttpProblem;
 use super::head;
 use super::unread::{Held, Holding};
@@ -37,14 +39,15 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Observe {
     /// For requests that no route takes.
     other: RouteMetrics,
+    connections: Arc<Connections>,
     draining: Arc<AtomicBool>,
 }
 
 impl Observe {
     /// Counts into these metrics. Each route brings its own: see [`super::routes`]. While `draining`, each answer is the last of
-    /// its connection, so that a balancer does not come back with it.
-    pub fn new(metrics: &Arc<Metrics>, draining: &Arc<AtomicBool>) -> Self {
-        Self { other: metrics.route("none"), draining: Arc::clone(draining) }
+    /// its connection, so that a balancer does not come back with it; when `connections` run short, those to the crowd are.
+    pub fn new(metrics: &Arc<Metrics>, connections: &Arc<Connections>, draining: &Arc<AtomicBool>) -> Self {
+        Self { other: metrics.route("none"), connections: Arc::clone(connections), draining: Arc::clone(draining) }
     }
 }
 
@@ -60,8 +63,12 @@ where
     type Future = Ready<Result<Self::Transform, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let (other, draining) = (Rc::new(self.other.clone()), Arc::clone(&self.draining));
-        ready(Ok(Observing { service, other, draining }))
+        ready(Ok(Observing {
+            service,
+            other: Rc::new(self.other.clone()),
+            connections: Arc::clone(&self.connections),
+            draining: Arc::clone(&self.draining),
+        }))
     }
 }
 
@@ -69,6 +76,7 @@ where
 pub struct Observing<S> {
     service: S,
     other: Rc<RouteMetrics>,
+    connections: Arc<Connections>,
     draining: Arc<AtomicBool>,
 }
 
@@ -84,18 +92,28 @@ where
     actix_web::dev::forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let started = Instant::now();
-        let last = self.draining.load(Ordering::Relaxed);
-        let checked = head::check(request.head());
-        let mut unread = matches!(checked, Ok(true) | Err(_)).then(|| Held::of(&mut request));
-        let (answer, refused) = match checked {
-            Ok(_) => (Some(self.service.call(request)), None),
-            Err(mut refused) => {
-                refused.unread = unread.take();
-                (None, Some(refused))
-            }
+        let observed = |after, unread, stage| {
+            let (started, other) = (Instant::now(), Rc::clone(&self.other));
+            Observed { started, other, after, unread, stage }
         };
-        Observed { started, other: Rc::clone(&self.other), last, refused, unread, answer }
+        if ahead::is_too_far() {
+            return observed(After::Ends, None, Stage::Cut { request: Some(request) });
+        }
+        let admitted = if self.draining.load(Ordering::Relaxed) {
+            Ok(After::Ends)
+        } else {
+            self.connections.admit(request.path())
+        };
+        let after = admitted.as_ref().copied().unwrap_or(After::Ends);
+        let checked = admitted.map_err(HttpProblem::from).and_then(|_| head::check(request.head()));
+        let mut unread = matches!(checked, Ok(true) | Err(_)).then(|| Held::of(&mut request));
+        match checked {
+            Ok(_) => observed(after, unread, Stage::Answering { answer: self.service.call(request) }),
+            Err(refused) => {
+                let told = HttpProblem { unread: unread.take(), last: after == After::Ends, ..refused };
+                observed(after, None, Stage::Refused { told: Some(told) })
+            }
+        }
     }
 }
 
@@ -104,11 +122,23 @@ pin_project! {
     pub struct Observed<F> {
         started: Instant,
         other: Rc<RouteMetrics>,
-        last: bool,
-        refused: Option<Box<HttpProblem>>,
+        after: After,
         unread: Option<Held>,
         #[pin]
-        answer: Option<F>,
+        stage: Stage<F>,
+    }
+}
+
+pin_project! {
+    /// How far a request came.
+    #[project = StageProjection]
+    enum Stage<F> {
+        /// To its route.
+        Answering { #[pin] answer: F },
+        /// No further than its head.
+        Refused { told: Option<HttpProblem> },
+        /// Nowhere: its connection is cut.
+        Cut { request: Option<ServiceRequest> },
     }
 }
 
@@ -120,9 +150,14 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(answer) = this.answer.as_mut().as_pin_mut() else {
-            return Poll::Ready(Err(refuse(this.refused.take(), this.other, this.started.elapsed())));
+        let answer = match this.stage.as_mut().project() {
+            StageProjection::Answering { answer } => answer,
+            StageProjection::Refused { told } => {
+                return Poll::Ready(Err(refuse(told.take(), this.other, this.started.elapsed())));
+            }
+            StageProjection::Cut { request } => return Poll::Ready(cut(request.take(), this.other)),
         };
+        ahead::count(context);
         let mut outcome = ready!(answer.poll(context));
         if let Ok(response) = &mut outcome {
             let route = response.request().app_data::<RouteMetrics>().unwrap_or(this.other);
@@ -130,7 +165,7 @@ where
             if let Some(told) = response.response().error().and_then(|error| error.as_error::<HttpProblem>()) {
                 report(response, told);
             }
-            if *this.last {
+            if this.after.is_end(response.status()) {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             secure(response.headers_mut());
@@ -170,14 +205,22 @@ fn secure(headers: &mut HeaderMap) {
 }
 
 /// The answer to a request that came no further than its head.
-fn refuse(told: Option<Box<HttpProblem>>, other: &RouteMetrics, taken: Duration) -> Error {
-    let Some(mut told) = told.map(|told| *told) else {
+fn refuse(told: Option<HttpProblem>, other: &RouteMetrics, taken: Duration) -> Error {
+    let Some(mut told) = told else {
         return HttpProblem::from(Problem::internal("a request was asked for twice")).into();
     };
     other.observe(told.problem.code.status(), taken);
     tracing::debug!(code = told.problem.code.as_str(), "refused");
     told.headers.extend(every_answer().into_iter().chain(other_answers()));
     told.into()
+}
+
+/// The answer that ends a connection in the middle.
+fn cut<B>(request: Option<ServiceRequest>, other: &RouteMetrics) -> Result<ServiceResponse<Holding<B>>, Error> {
+    let request = request.ok_or_else(|| HttpProblem::from(Problem::internal("a request was asked for twice")))?;
+    other.observe(StatusCode::TOO_MANY_REQUESTS.as_u16(), Duration::ZERO);
+    let answer = HttpResponse::new(StatusCode::TOO_MANY_REQUESTS).map_body(|_, _| Holding::Cut);
+    Ok(request.into_response(answer))
 }
 
 /// The longest path that is logged, in bytes.

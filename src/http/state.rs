@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use actix_web::http::header::HeaderName;
 
 use super::address::Proxies;
+use super::connections::Connections;
 use super::limits::Limits;
 use crate::admin::Admin;
 use crate::booking::Bookings;
@@ -33,6 +34,8 @@ pub struct Callers {
 pub struct State {
     /// Whether the service is going down, and no balancer should send new requests.
     pub draining: Arc<AtomicBool>,
+    /// Those that are open.
+    pub connections: Arc<Connections>,
     /// The line.
     pub queue: Arc<Queue>,
     /// Reservations.

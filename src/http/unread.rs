@@ -2,6 +2,7 @@
 //! come and however long it takes; as long as somebody holds what is unread it closes the connection instead. So the answer does.
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,6 +15,8 @@ use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::Stream;
 use pin_project_lite::pin_project;
+
+use super::ahead::Cut;
 
 /// A body that two hold: who reads it, and the answer.
 #[derive(Clone)]
@@ -43,29 +46,37 @@ impl Stream for Held {
 }
 
 pin_project! {
-    /// The body of an answer, which holds that of the request, if need be, until it is sent.
-    pub struct Holding<B> {
-        #[pin]
-        body: B,
-        unread: Option<Held>,
+    /// The body of an answer.
+    #[project = HoldingProjection]
+    pub enum Holding<B> {
+        /// It holds that of the request, if need be, until it is sent.
+        Whole { #[pin] body: B, unread: Option<Held> },
+        /// It fails, and its connection with it.
+        Cut,
     }
 }
 
 impl<B> Holding<B> {
     /// With what is to be held.
     pub fn new(body: B, unread: Option<Held>) -> Self {
-        Self { body, unread }
+        Self::Whole { body, unread }
     }
 }
 
 impl<B: MessageBody> MessageBody for Holding<B> {
-    type Error = B::Error;
+    type Error = Box<dyn Error>;
 
     fn size(&self) -> BodySize {
-        self.body.size()
+        match self {
+            Self::Whole { body, .. } => body.size(),
+            Self::Cut => BodySize::Stream,
+        }
     }
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.project().body.poll_next(context)
+        match self.project() {
+            HoldingProjection::Whole { body, .. } => body.poll_next(context).map_err(Into::into),
+            HoldingProjection::Cut => Poll::Ready(Some(Err(Cut.into()))),
+        }
     }
 }

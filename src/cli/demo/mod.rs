@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use super::Done;
 use super::serve::stop_signal;
+use super::{Done, open_files};
 use crate::app::Application;
 use crate::config::{Loaded, Secret, Settings};
 use crate::domain::time::SystemClock;
@@ -35,7 +35,8 @@ const LINE: Duration = Duration::from_millis(500);
 /// When the service cannot start; with `once`, also when anything went wrong on the way.
 pub async fn run(loaded: &Loaded, visitors: u32, once: bool) -> Done {
     let token = Secret::new(format!("demo-{}", uuid::Uuid::new_v4()));
-    let (settings, scratch) = embedded(&loaded.settings, &token);
+    let (mut settings, scratch) = embedded(&loaded.settings, &token);
+    open_files::fit(&mut settings);
     let application = match Application::build(&settings, Arc::new(SystemClock)).await {
         // Somebody else has the usual port: any other will do for a demonstration.
         Err(crate::app::StartError::Listen { .. }) => {

@@ -6,6 +6,7 @@ mod away;
 mod cluster;
 mod exhausted;
 mod failover;
+mod overload;
 mod rig;
 
 /// How long a fault lasts: `long` with `USHER_CHAOS=1`.

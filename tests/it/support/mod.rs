@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod balancer;
+pub mod crowd;
 pub mod fleet;
 #[path = "../../../src/hostile.rs"]
 pub mod hostile;

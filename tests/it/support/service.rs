@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::usher::{ADMIN_TOKEN, user_token};
 
-/// The binary with these variables, and none of the tests' own.
+/// The binary with these variables, and none of the tests' own. `USHER_CHAOS_BINARY` names another one than that of this build.
 pub fn binary(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_usher"));
+    let other = std::env::var_os("USHER_CHAOS_BINARY");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_usher").into()));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USHER_")) {
         command.env_remove(name);
     }
