@@ -406,6 +406,7 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
     let address = settings.http.listen;
     let failed = |why| StartError::Listen { address, why };
     let listener = TcpListener::bind(address).map_err(failed)?;
+    Connections::bound_buffers(&listener).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let workers = match settings.http.workers {
         0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),

@@ -5,6 +5,7 @@
 //! everybody is served in turn. The last eighth is for those two: the crowd is told to come back.
 
 use std::any::Any;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +21,10 @@ use crate::domain::Problem;
 
 /// How long a client may leave unread what was sent to it, before its connection is cut: the server beneath would wait for
 /// ever.
-const UNREAD: Duration = Duration::from_secs(20);
+const UNREAD: Duration = Duration::from_secs(10);
+/// What the kernel keeps of a connection in each direction, in bytes. Left to itself it takes up to some megabytes, which no
+/// request and hardly an answer has, and ten thousand clients who do not read could have all of them filled.
+const BUFFER: usize = 65_536;
 
 /// The connections of one instance.
 #[derive(Debug)]
@@ -91,6 +95,16 @@ impl Connections {
         }
         self.shed.inc();
         Err(Problem::overloaded("The number of connections"))
+    }
+
+    /// Readies a socket to listen on: each connection it takes on has its buffers.
+    ///
+    /// # Errors
+    /// When they cannot be set.
+    pub fn bound_buffers(listener: &TcpListener) -> std::io::Result<()> {
+        let socket = SockRef::from(listener);
+        socket.set_recv_buffer_size(BUFFER)?;
+        socket.set_send_buffer_size(BUFFER)
     }
 
     /// For the server to call with each connection it takes on, and with what lives as long as that.

@@ -1,4 +1,7 @@
 //! Orderly ends: a stop with many streams open, and a restart of one instance after the other that no client notices.
+//!
+//! `USHER_CHAOS_OLDER` names the binary of an earlier version: then the restarts make one instance after the other
+//! old, and new again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -131,11 +134,15 @@ async fn a_rolling_restart_fails_no_request() {
     });
     let visitors: Vec<_> = visitors.collect();
     balancer.all_up().await;
+    let older = std::env::var_os("USHER_CHAOS_OLDER").map(std::path::PathBuf::from);
     for round in 0..rounds * 2 {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let took = fleet.stop(round % 2).await;
         assert!(took <= DRAIN, "{took:?}");
-        fleet.launch(round % 2).await;
+        match &older {
+            Some(older) if round / 2 % 2 == 0 => fleet.launch_of(older, round % 2).await,
+            _ => fleet.launch(round % 2).await,
+        }
         balancer.all_up().await;
     }
     going.store(false, Ordering::Relaxed);

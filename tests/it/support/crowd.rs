@@ -1,11 +1,12 @@
 //! A crowd of clients made by hand, because the usual client would be busier than the service, and what came of their requests.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 /// Answers are counted by milliseconds up to this many.
@@ -77,18 +78,27 @@ impl Tally {
 
 /// One client with one request.
 struct Visitor {
-    address: String,
+    address: SocketAddr,
+    from: Ipv4Addr,
     request: Arc<str>,
     connection: Option<TcpStream>,
     buffer: Vec<u8>,
 }
 
 impl Visitor {
+    /// From one of many addresses: with few, the kernel soon looks long for a free port.
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((self.from, 0).into())?;
+        socket.connect(self.address).await
+    }
+
     /// Sends the request, and waits for the whole answer.
     async fn ask(&mut self) -> std::io::Result<u16> {
         let mut stream = match self.connection.take() {
             Some(stream) => stream,
-            None => TcpStream::connect(&self.address).await?,
+            None => self.connect().await?,
         };
         stream.write_all(self.request.as_bytes()).await?;
         self.buffer.clear();
@@ -129,7 +139,7 @@ impl Visitor {
 }
 
 /// So many clients that together send `rate` requests a second for a while, each its own of these in turn; with no rate, as
-/// many as are answered.
+/// many as are answered. They have threads of their own: whoever is timed beside them does not wait for them.
 pub async fn storm(
     address: &str,
     requests: &[Arc<str>],
@@ -137,15 +147,21 @@ pub async fn storm(
     rate: Option<f64>,
     lasts: Duration,
 ) -> Arc<Tally> {
-    let (tally, mut all) = (Arc::new(Tally::new()), JoinSet::new());
     let every = rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(clients) / rate));
-    let start = Instant::now();
-    for (at, request) in (0..clients).zip(requests.iter().cycle()) {
-        let (address, request) = (address.to_owned(), Arc::clone(request));
-        let visitor = Visitor { address, request, connection: None, buffer: Vec::new() };
-        let first = start + every * at / clients;
-        all.spawn(visitor.insist(first, every, start + lasts, Arc::clone(&tally)));
-    }
-    while all.join_next().await.is_some() {}
-    tally
+    let (address, requests) = (address.parse().expect("an address"), requests.to_vec());
+    let crowd = async move {
+        let (tally, mut all) = (Arc::new(Tally::new()), JoinSet::new());
+        let start = Instant::now();
+        for (at, request) in (0..clients).zip(requests.iter().cycle()) {
+            let from = Ipv4Addr::new(127, 0, 1, u8::try_from(at % 200 + 1).unwrap_or(1));
+            let visitor = Visitor { address, from, request: Arc::clone(request), connection: None, buffer: Vec::new() };
+            let first = start + every * at / clients;
+            all.spawn(visitor.insist(first, every, start + lasts, Arc::clone(&tally)));
+        }
+        while all.join_next().await.is_some() {}
+        tally
+    };
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let threads = threads.expect("threads");
+    tokio::task::spawn_blocking(move || threads.block_on(crowd)).await.expect("no panic")
 }

@@ -1,12 +1,13 @@
 //! Instances of the binary in processes of their own, on a private Redis and a private Postgres, behind addresses that stay.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::postgres::{Postgres, Sync};
 use super::process::free_port;
 use super::redis::RedisServer;
 use super::scratch::Scratch;
-use super::service::Service;
+use super::service::{Service, built};
 use super::usher::{ADMIN_TOKEN, JWT_SECRET};
 
 /// Instances and their stores. All end when this is dropped.
@@ -54,11 +55,16 @@ impl Fleet {
 
     /// Starts an instance that is down.
     pub async fn launch(&mut self, at: usize) {
+        self.launch_of(&built(), at).await;
+    }
+
+    /// The same with a binary of another version.
+    pub async fn launch_of(&mut self, path: &Path, at: usize) {
         let dir = self.scratch.path().join(at.to_string());
         std::fs::create_dir_all(&dir).expect("a directory");
         let mut variables: Vec<_> = self.variables.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         variables.push(("USHER_LISTEN", &self.addresses[at]));
-        self.services[at] = Some(Service::start(&dir, &variables, &[]).await);
+        self.services[at] = Some(Service::start_of(path, &dir, &variables, &[]).await);
     }
 
     /// Ends an instance as a crash would.

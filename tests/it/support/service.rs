@@ -9,10 +9,18 @@ use serde_json::{Value, json};
 
 use super::usher::{ADMIN_TOKEN, user_token};
 
-/// The binary with these variables, and none of the tests' own. `USHER_CHAOS_BINARY` names another one than that of this build.
+/// The binary of this build, or the one that `USHER_CHAOS_BINARY` names.
+pub fn built() -> PathBuf {
+    std::env::var_os("USHER_CHAOS_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_usher").into()).into()
+}
+
+/// The binary with these variables, and none of the tests' own.
 pub fn binary(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
-    let other = std::env::var_os("USHER_CHAOS_BINARY");
-    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_usher").into()));
+    program(&built(), dir, variables, args)
+}
+
+fn program(path: &Path, dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Command {
+    let mut command = Command::new(path);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("USHER_")) {
         command.env_remove(name);
     }
@@ -32,8 +40,13 @@ pub struct Service {
 
 impl Service {
     pub async fn start(dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
+        Self::start_of(&built(), dir, variables, args).await
+    }
+
+    /// The same with a binary of another version.
+    pub async fn start_of(path: &Path, dir: &Path, variables: &[(&str, &str)], args: &[&str]) -> Self {
         let log = |name: &str| std::fs::File::create(dir.join(name)).expect("a file");
-        let mut command = binary(dir, &[("USHER_RATE_LIMIT_PER_VISITOR", "0")], args);
+        let mut command = program(path, dir, &[("USHER_RATE_LIMIT_PER_VISITOR", "0")], args);
         command.envs(variables.iter().copied()).stdout(log("stdout")).stderr(log("stderr"));
         let child = command.spawn().expect("the binary starts");
         let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().expect("a client");
