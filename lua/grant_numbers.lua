@@ -12,7 +12,7 @@
 --   4 start: the first number
 --   5 end: one past the last
 -- REPLY
---   0, numbers left
+--   0, numbers left, numbers past
 -- ERRORS
 --   -1 the event is not known
 
@@ -34,4 +34,4 @@ if event.spare_end == 0 and first > 0 and first >= event['end'] and start < past
     redis.call('HSET', KEYS[1], 'unsure', '0', 'lost_to', whole(first), 'resume_at', whole(resume_at))
   end
 end
-return { 0, numbers_left(event) }
+return { 0, numbers_left(event), numbers_past(event) }

@@ -40,6 +40,9 @@ end
 
 local function numbers_left(event) return event['end'] - event.next + event.spare_end - event.spare end
 
+-- No number below it is free: it was granted, proved by a ticket, or is void.
+local function numbers_past(event) return math.max(event['end'], event.spare_end, event.floor) end
+
 -- Puts the spare block in the place of an empty one, without the numbers below the floor.
 local function promote(event, floor)
   if event.next >= event['end'] and event.spare_end > 0 then
@@ -81,12 +84,12 @@ end
 -- Adds a step to the feed: "+first-last" joined, "-number" is out, "^number" all up to it are out; separated by spaces.
 local function tell(feed, changes) redis.call('XADD', feed, 'MAXLEN', '~', 8192, '*', 'c', changes) end
 
--- {state, waiting, active, admitted, left, parked, version, numbers left, at}, appended to the reply.
+-- {state, waiting, active, admitted, left, parked, version, numbers left, numbers past, at}, appended to the reply.
 local function put_counters(reply, event, line, parked, active, now)
   local code = ({ lobby = 1, open = 2, paused = 3, closed = 4 })[state_at(event, now)]
   local waiting, out = redis.call('ZCARD', line), redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
-  local away, numbers = redis.call('ZCARD', parked), numbers_left(event)
-  for _, value in ipairs({ code, waiting, out, event.admitted, event.left, away, event.version, numbers, now }) do
+  local away, left, past = redis.call('ZCARD', parked), numbers_left(event), numbers_past(event)
+  for _, value in ipairs({ code, waiting, out, event.admitted, event.left, away, event.version, left, past, now }) do
     reply[#reply + 1] = value
   end
   return reply

@@ -28,7 +28,7 @@
 --   11 opens_at: microseconds, or "" for none
 --   12 presence: microseconds after which whoever was not seen is away; 0 = nobody is
 -- REPLY
---   0, numbers left
+--   0, version and floor in force, numbers left, numbers past
 -- ERRORS
 --   none
 
@@ -44,7 +44,7 @@ if not event then
     'spent_until', string.format('%.17g', now), 'looked_at', whole(now), 'floor', whole(floor))
   tell(KEYS[7], '^0')
 elseif version <= event.version then
-  return { 0, numbers_left(event) }
+  return { 0, event.version, event.floor, numbers_left(event), numbers_past(event) }
 else
   if event.rate ~= rate then
     local spent_until = now
@@ -65,10 +65,12 @@ else
     event.next = math.min(math.max(event.next, floor), event['end'])
     promote(event, floor)
     save_numbers(KEYS[1], event)
+    event.floor = floor
     redis.call('HSET', KEYS[1], 'floor', whole(floor))
   end
 end
 
 redis.call('HSET', KEYS[1], 'version', ARGV[3], 'rate', ARGV[5], 'max_active', ARGV[6], 'pass_ttl', ARGV[7],
   'max_queue', ARGV[8], 'max_per_user', ARGV[9], 'state', ARGV[10], 'opens_at', ARGV[11], 'presence', ARGV[12])
-return { 0, event and numbers_left(event) or 0 }
+if not event then return { 0, version, floor, 0, floor } end
+return { 0, version, event.floor, numbers_left(event), numbers_past(event) }

@@ -258,14 +258,14 @@ impl Known {
 mod tests {
     use super::*;
     use crate::domain::QueueState;
-    use crate::engine::NumbersLeft;
+    use crate::engine::Numbers;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_micros(1_800_000_000_000_000 + millis * 1_000)
     }
 
     fn counters(now: Timestamp) -> Counters {
-        let numbers_left = NumbersLeft(9);
+        let numbers = Numbers { left: 9, past: 10 };
         Counters {
             state: QueueState::Open,
             waiting: 0,
@@ -274,7 +274,7 @@ mod tests {
             left: 0,
             parked: 0,
             version: 1,
-            numbers_left,
+            numbers,
             at: now,
         }
     }

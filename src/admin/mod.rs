@@ -130,6 +130,7 @@ impl Admin {
     /// `EVENT_NOT_FOUND`, `STORE_UNAVAILABLE`.
     pub async fn remove(&self, id: &EventId, actor: &Actor) -> Result<(), Problem> {
         let now = self.clock.now();
+        self.catalogue.count_numbers(id, now).await?;
         self.ledger.remove_event(id, actor, now).await.map_err(ledger_problem)?;
         self.put_in_force(now).await
     }
@@ -148,6 +149,7 @@ impl Admin {
     /// `EVENT_NOT_FOUND`, `STORE_UNAVAILABLE`.
     pub async fn reset(&self, id: &EventId, actor: &Actor) -> Result<Event, Problem> {
         let now = self.clock.now();
+        self.catalogue.count_numbers(id, now).await?;
         let event = self.ledger.reset_event(id, actor, now).await.map_err(ledger_problem)?;
         self.put_in_force(now).await?;
         Ok(event)

@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 
 use crate::domain::wait::{Outflow, Totals, poll_after_seconds};
 use crate::domain::{Code, Event, EventId, Problem, QueueState, Timestamp, ZoneKey};
-use crate::engine::{self, Engine, EngineError, EventRules, LedgerNews, NumbersLeft, StockChange};
-use crate::ledger::{Ledger, LedgerError};
+use crate::engine::{self, Engine, EngineError, EventRules, InForce, LedgerNews, Numbers, StockChange};
+use crate::ledger::{Extent, Ledger, LedgerError};
 use crate::line::Line;
 
 mod mend;
@@ -62,15 +62,15 @@ pub struct Catalogue {
     engine: Arc<dyn Engine>,
     recovery: Duration,
     events: ArcSwap<Events>,
-    /// The version that was read last. The lock also keeps two refreshes from running at once.
-    read: tokio::sync::Mutex<i64>,
+    /// How far the ledger was read. The lock also keeps two refreshes from running at once.
+    read: tokio::sync::Mutex<Extent>,
 }
 
 impl Catalogue {
     /// An empty catalogue; [`Catalogue::refresh`] fills it.
     /// `recovery` is how long nobody is let in after a store lost its line.
     pub fn new(ledger: Arc<dyn Ledger>, engine: Arc<dyn Engine>, recovery: Duration) -> Self {
-        Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::new(0) }
+        Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::default() }
     }
 
     /// Whether a store is known to be away: then nothing can be put in force, let in or sold.
@@ -104,7 +104,12 @@ impl Catalogue {
     /// When a store cannot be reached: what was not put in force is tried again by the next step.
     pub async fn refresh(&self, now: Timestamp) -> Result<(), Problem> {
         let mut read = self.read.lock().await;
-        let changed = self.ledger.events_since(*read).await.map_err(ledger_problem)?;
+        let extent = self.ledger.extent().await.map_err(ledger_problem)?;
+        if extent.version < read.version || extent.events < read.events {
+            *read = self.begin_anew(*read, extent).await?;
+        }
+        read.events = extent.events;
+        let changed = self.ledger.events_since(read.version).await.map_err(ledger_problem)?;
         for event in changed {
             let version = event.version;
             if event.removed {
@@ -120,9 +125,24 @@ impl Catalogue {
                 events.insert(event.id.clone(), Arc::new(LiveEvent { event, line, mend }));
                 self.events.store(Arc::new(events));
             }
-            *read = version;
+            read.version = version;
         }
         Ok(())
+    }
+
+    /// The ledger was set back to a state before what was read of it: all of it is read anew, and events that it does not have
+    /// (any more) are not there. What is in force on the store is set right event by event, see [`Catalogue::put_rules`].
+    async fn begin_anew(&self, read: Extent, found: Extent) -> Result<Extent, Problem> {
+        tracing::error!(
+            ?read,
+            ?found,
+            "the ledger is older than what was read of it: it was set back, and is read anew"
+        );
+        let there = self.ledger.events_since(0).await.map_err(ledger_problem)?;
+        let mut events = Events::clone(&self.events.load());
+        events.retain(|id, _| there.iter().any(|event| event.id == *id));
+        self.events.store(Arc::new(events));
+        Ok(Extent::default())
     }
 
     /// Forgets an event here, and then on the store: whoever misses it there must not find it here and put it in force again. The
@@ -145,11 +165,53 @@ impl Catalogue {
     /// # Errors
     /// When a store cannot be reached.
     pub async fn put_in_force(&self, event: &Event, now: Timestamp) -> Result<Vec<StockChange>, Problem> {
-        let rules =
-            EventRules { version: event.version, policy: event.spec.queue.clone(), number_floor: event.number_floor };
-        let left = self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)?;
-        self.top_up_numbers(event, left, now).await?;
+        let numbers = self.put_rules(event, now).await?.numbers;
+        self.tell_ledger(&event.id, numbers).await?;
+        self.top_up_numbers(event, numbers, now).await?;
         self.sync_stock(event, now).await
+    }
+
+    /// Puts the rules in force. Where newer ones are, either somebody else read them earlier, or the ledger was set back and
+    /// forgot them: the ledger can tell, and its word goes.
+    async fn put_rules(&self, event: &Event, now: Timestamp) -> Result<InForce, Problem> {
+        let put = async |event: &Event| {
+            let (version, policy) = (event.version, event.spec.queue.clone());
+            let rules = EventRules { version, policy, number_floor: event.number_floor };
+            self.engine.put_rules(&event.id, &rules, now).await.map_err(engine_problem)
+        };
+        let known = put(event).await?;
+        if known.version <= event.version {
+            return Ok(known);
+        }
+        let overtaking = self.ledger.overtake(&event.id, known.version, known.floor).await;
+        let (event, overtook) = overtaking.map_err(ledger_problem)?;
+        if overtook {
+            tracing::error!(event_id = %event.id, in_force = known.version, now = event.version,
+                "the ledger is older than the line: it was set back, and the rules that it has are put in force");
+        }
+        put(&event).await
+    }
+
+    /// Makes sure that the ledger knows of every number of the event that is out: before it makes all of them void.
+    ///
+    /// # Errors
+    /// When a store cannot be reached.
+    pub async fn count_numbers(&self, id: &EventId, now: Timestamp) -> Result<(), Problem> {
+        match self.engine.counters(id, now).await {
+            Ok(counters) => self.tell_ledger(id, counters.numbers).await,
+            Err(EngineError::UnknownEvent) => Ok(()),
+            Err(error) => Err(engine_problem(error)),
+        }
+    }
+
+    /// Tells the ledger which numbers are out, in whole blocks, because a ticket that proves a number says nothing of those
+    /// behind it. News only to a ledger that was set back.
+    async fn tell_ledger(&self, id: &EventId, numbers: Numbers) -> Result<(), Problem> {
+        if numbers.past <= 1 {
+            return Ok(());
+        }
+        let blocks = (numbers.past - 1).div_ceil(NUMBER_BLOCK);
+        self.ledger.raise_numbers(id, blocks * NUMBER_BLOCK + 1).await.map_err(ledger_problem)
     }
 
     /// Brings an event back that the engine does not know as it is: its store came back empty, or older than it was. Those
@@ -188,10 +250,11 @@ impl Catalogue {
     ///
     /// # Errors
     /// When a store cannot be reached.
-    pub async fn top_up_numbers(&self, event: &Event, left: NumbersLeft, now: Timestamp) -> Result<(), Problem> {
-        if left.0 >= NUMBER_LOW {
+    pub async fn top_up_numbers(&self, event: &Event, numbers: Numbers, now: Timestamp) -> Result<(), Problem> {
+        if numbers.left >= NUMBER_LOW {
             return Ok(());
         }
+        self.tell_ledger(&event.id, numbers).await?;
         let block = self.ledger.take_numbers(&event.id, NUMBER_BLOCK).await.map_err(ledger_problem)?;
         // Several instances may each take a block of a new event, and the first to be granted is not the first there is: but
         // nobody can have waited for longer than the event exists.

@@ -131,9 +131,25 @@ pub struct EventRules {
     pub number_floor: u64,
 }
 
-/// How many numbers an event still has to hand out.
+/// The numbers of an event, as far as the engine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NumbersLeft(pub u64);
+pub struct Numbers {
+    /// How many there are to hand out.
+    pub left: u64,
+    /// No number below it is anybody's to give: it was granted, proved by a ticket, or is void.
+    pub past: u64,
+}
+
+/// What an engine has in force after [`Engine::put_rules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InForce {
+    /// The version of the rules. Higher than what was put: somebody else's.
+    pub version: i64,
+    /// The floor: it may be higher than that of the rules, too.
+    pub floor: u64,
+    /// The numbers.
+    pub numbers: Numbers,
+}
 
 /// A place in the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,8 +266,8 @@ pub struct Counters {
     pub version: i64,
     /// Visitors who were away when their turn came, and are not in line until they are back.
     pub parked: u64,
-    /// Numbers left to hand out.
-    pub numbers_left: NumbersLeft,
+    /// The numbers to hand out.
+    pub numbers: Numbers,
     /// The clock that these were read by.
     pub at: Timestamp,
 }
@@ -411,7 +427,8 @@ pub trait Engine: Send + Sync {
     /// Puts the rules in force unless a version as new is in force already, and creates the event if it is not known.
     /// Tokens saved up so far are carried over to a new rate ([`crate::domain::release::Bucket::rerate`]); a new event starts with none.
     /// A `number_floor` above the old one empties the line, the passes and the join marks (holds and inventory stay).
-    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<NumbersLeft>;
+    /// Says what is in force then.
+    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<InForce>;
 
     /// Adds a block of numbers. It is used up after the one in use; one spare block is kept, and a block that does not lie
     /// beyond every number known so far, or comes while there is a spare, is ignored. The first block of a store that came
@@ -422,7 +439,7 @@ pub trait Engine: Send + Sync {
         block: NumberBlock,
         recovery: Duration,
         now: Timestamp,
-    ) -> Result<NumbersLeft>;
+    ) -> Result<Numbers>;
 
     /// Forgets the event. Not knowing it is no error.
     async fn remove(&self, event: &EventId) -> Result<()>;

@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use super::records::audit;
 use super::rows::{CatalogueRow, Number, count, events, zone_key};
 use super::sql::{Fault, Outcome, Sql, args};
-use super::{Actor, LedgerError};
+use super::{Actor, Extent, LedgerError};
 use crate::domain::catalogue::Zone;
 use crate::domain::{Event, EventId, EventSpec, PolicyPatch, QueuePolicy, Timestamp, ZoneKey};
 use crate::engine::NumberBlock;
@@ -40,12 +40,38 @@ async fn live(db: &mut impl Sql, id: &EventId) -> Outcome<Event> {
     Ok(find(db, id).await?.filter(|event| !event.removed).ok_or(LedgerError::EventNotFound)?)
 }
 
-/// The version of the change that is being made. Always the first statement of its transaction: the row's lock keeps
-/// changes of the catalogue in line.
+pub(super) async fn extent(db: &mut impl Sql) -> Outcome<Extent> {
+    let sql = "SELECT version, (SELECT count(*) FROM events) AS events FROM catalogue_version";
+    db.row(sql, args![]).await?.ok_or_else(|| Fault::corrupt("catalogue version"))
+}
+
 async fn next_version(db: &mut impl Sql) -> Outcome<i64> {
-    let sql = "UPDATE catalogue_version SET version = version + 1 RETURNING version AS n";
-    let row = db.row::<Number>(sql, args![]).await?.ok_or_else(|| Fault::corrupt("catalogue version"))?;
+    version_above(db, 0).await
+}
+
+/// The version of the change that is being made, and above this one. Always the first statement of its transaction: the row's
+/// lock keeps changes of the catalogue in line.
+async fn version_above(db: &mut impl Sql, known: i64) -> Outcome<i64> {
+    let sql = "UPDATE catalogue_version SET version = CASE WHEN version < $1 THEN $1 ELSE version END + 1 \
+               RETURNING version AS n";
+    let row = db.row::<Number>(sql, args![known]).await?.ok_or_else(|| Fault::corrupt("catalogue version"))?;
     Ok(row.n)
+}
+
+/// The event's own version is compared, and now: an instance that reads it later than another one finds that one's change
+/// here. A version that no event comes to have does no harm.
+pub(super) async fn overtake(db: &mut impl Sql, id: &EventId, known: i64, floor: u64) -> Outcome<(Event, bool)> {
+    let version = version_above(db, known).await?;
+    let sql = "UPDATE events SET version = $3, \
+               number_floor = CASE WHEN number_floor < $4 THEN $4 ELSE number_floor END \
+               WHERE id = $1 AND NOT removed AND version < $2";
+    let overtaken = db.run(sql, args![id, known, version, mark(floor)?]).await? > 0;
+    Ok((live(db, id).await?, overtaken))
+}
+
+/// A number as the database keeps it.
+fn mark(number: u64) -> Outcome<i64> {
+    i64::try_from(number).map_err(|_| LedgerError::Invalid("that many numbers there are not".to_owned()).into())
 }
 
 fn policy_text(policy: &QueuePolicy) -> Outcome<String> {
@@ -194,12 +220,16 @@ pub(super) async fn reset(db: &mut impl Sql, id: &EventId, actor: &Actor, now: T
     Ok(event)
 }
 
+pub(super) async fn raise_numbers(db: &mut impl Sql, id: &EventId, past: u64) -> Outcome<()> {
+    let sql = "UPDATE events SET number_next = $2 WHERE id = $1 AND number_next < $2";
+    db.run(sql, args![id, mark(past)?]).await.map(drop)
+}
+
 /// One statement, so that no two callers ever see the same mark.
 pub(super) async fn take_numbers(db: &mut impl Sql, id: &EventId, count: u64) -> Outcome<NumberBlock> {
-    let step = i64::try_from(count).map_err(|_| LedgerError::Invalid("that many numbers there are not".to_owned()))?;
     let sql =
         "UPDATE events SET number_next = number_next + $2 WHERE id = $1 AND NOT removed RETURNING number_next AS n";
-    let mark = db.row::<Number>(sql, args![id, step]).await?.ok_or(LedgerError::EventNotFound)?.n;
-    let end = u64::try_from(mark).map_err(|_| Fault::corrupt("number"))?;
+    let next = db.row::<Number>(sql, args![id, mark(count)?]).await?.ok_or(LedgerError::EventNotFound)?.n;
+    let end = u64::try_from(next).map_err(|_| Fault::corrupt("number"))?;
     Ok(NumberBlock { start: end.saturating_sub(count), end })
 }

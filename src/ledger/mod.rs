@@ -173,12 +173,29 @@ pub struct AuditEntry {
     pub detail: serde_json::Value,
 }
 
+/// How far the catalogue has come. Neither ever sinks, unless the ledger is set back to an older state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, sqlx::FromRow)]
+pub struct Extent {
+    /// The version of the last change of any event.
+    pub version: i64,
+    /// Events there are, removed ones too.
+    pub events: i64,
+}
+
 /// The contract. Each method is one transaction; `now` is the caller's clock.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Every event whose version is above `version`, removed ones too, in the order of their versions.
     /// Versions are given under one row lock held to the commit, so none is ever skipped.
     async fn events_since(&self, version: i64) -> Result<Vec<Event>>;
+
+    /// How far the catalogue has come.
+    async fn extent(&self) -> Result<Extent>;
+
+    /// Somebody knows the event in version `version` and with this floor. Where that is newer than the event is here, the ledger
+    /// was set back, and so its event overtakes what is known: it gets a version above, and no lower floor (`true`). Otherwise
+    /// nothing is changed. Gives the event as it is then.
+    async fn overtake(&self, id: &EventId, version: i64, floor: u64) -> Result<(Event, bool)>;
 
     /// Creates the event (`true`) or replaces it (`false`), with an audit entry. A removed event comes back to life with its
     /// bookings and number mark. Zones keep their taken seats and get a new version.
@@ -192,6 +209,9 @@ pub trait Ledger: Send + Sync {
 
     /// Makes every number handed out so far void: raises `number_floor` to the mark of the blocks, with an audit entry.
     async fn reset_event(&self, id: &EventId, actor: &Actor, now: Timestamp) -> Result<Event>;
+
+    /// Numbers below `past` are known to be out: none of them is ever set aside from now on. Does nothing where that is known.
+    async fn raise_numbers(&self, id: &EventId, past: u64) -> Result<()>;
 
     /// Sets aside the next `count` numbers of an event. No number is ever in two blocks.
     async fn take_numbers(&self, id: &EventId, count: u64) -> Result<NumberBlock>;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::catalogue::{Catalogue, LiveEvent, each, engine_problem};
 use crate::domain::{Problem, Timestamp};
-use crate::engine::{Engine, EngineError, NumbersLeft, RELEASE_BATCH};
+use crate::engine::{Engine, EngineError, RELEASE_BATCH};
 use crate::metrics::Metrics;
 
 /// Most calls for one event in one step: bounds a step at any rate.
@@ -54,15 +54,14 @@ impl Releaser {
                 Err(error) => return Err(engine_problem(error)),
             };
             // The store is older than the rules, or gave its numbers up: then the inventory is old too.
-            let NumbersLeft(numbers) = released.counters.numbers_left;
-            if released.counters.version < live.event.version || numbers == 0 {
+            if released.counters.version < live.event.version || released.counters.numbers.left == 0 {
                 return self.catalogue.restore(id, now).await;
             }
             self.metrics.admitted.inc_by(released.admitted.into());
             self.metrics.parked.inc_by(released.parked.into());
             live.line.released(released.counters, now);
             live.line.release_asked(asked);
-            self.catalogue.top_up_numbers(&live.event, released.counters.numbers_left, now).await?;
+            self.catalogue.top_up_numbers(&live.event, released.counters.numbers, now).await?;
             if released.admitted + released.parked < RELEASE_BATCH {
                 break;
             }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Claim, Claimed, Counters, Cursor, Engine, EngineError, EventRules, Followed, Joined, Leaving, LedgerNews, Left,
-    NumberBlock, NumbersLeft, Reclaim, Released, Result, SnapshotPage, Standing, StockChange, ZoneStock,
+    Claim, Claimed, Counters, Cursor, Engine, EngineError, EventRules, Followed, InForce, Joined, Leaving, LedgerNews,
+    Left, NumberBlock, Numbers, Reclaim, Released, Result, SnapshotPage, Standing, StockChange, ZoneStock,
 };
 use crate::domain::present::Seen;
 use crate::domain::{BookingId, EventId, Timestamp, VisitorId, ZoneKey};
@@ -51,13 +51,13 @@ impl MemoryEngine {
 
 #[async_trait]
 impl Engine for MemoryEngine {
-    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<NumbersLeft> {
+    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<InForce> {
         let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
         let new = || Mutex::new(EventState::new(rules.clone(), self.made.fetch_add(1, Ordering::Relaxed), now));
         let state = events.entry(event.clone()).or_insert_with(new);
         let state = state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.put_rules(rules, now);
-        Ok(state.numbers_left())
+        Ok(state.in_force())
     }
 
     async fn grant_numbers(
@@ -66,10 +66,10 @@ impl Engine for MemoryEngine {
         block: NumberBlock,
         recovery: Duration,
         now: Timestamp,
-    ) -> Result<NumbersLeft> {
+    ) -> Result<Numbers> {
         self.on(event, |state| {
             state.grant(block, recovery, now);
-            state.numbers_left()
+            state.numbers()
         })
     }
 

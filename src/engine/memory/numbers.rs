@@ -7,16 +7,21 @@ use crate::engine::NumberBlock;
 /// As soon as the block in use is empty the spare takes its place, so there is never a spare behind an empty block, and
 /// `end` is past every number known so far whenever a new block may come.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub struct Blocks {
     next: u64,
     end: u64,
     spare: Option<NumberBlock>,
 }
 
-impl Numbers {
+impl Blocks {
     /// How many there are.
     pub fn left(&self) -> u64 {
         self.end - self.next + self.spare.map_or(0, |spare| spare.end - spare.start)
+    }
+
+    /// One past the last of them, or past the numbers that were given up.
+    pub fn past(&self) -> u64 {
+        self.spare.map_or(self.end, |spare| spare.end)
     }
 
     /// The number that is handed out next, if there is one; never smaller than any before.

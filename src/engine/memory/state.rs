@@ -6,15 +6,15 @@ use crate::domain::present::Seen;
 use crate::domain::release::Bucket;
 use crate::domain::{QueueState, Timestamp, VisitorId};
 use crate::engine::{
-    Admission, Away, Claim, Claimed, ClaimedPass, Counters, Cursor, EventRules, Followed, Joined, Leaving, LedgerNews,
-    Left, NumberBlock, NumbersLeft, PLACE_TTL, Place, RELEASE_BATCH, Reclaim, Released, SnapshotPage, Standing,
+    Admission, Away, Claim, Claimed, ClaimedPass, Counters, Cursor, EventRules, Followed, InForce, Joined, Leaving,
+    LedgerNews, Left, NumberBlock, Numbers, PLACE_TTL, Place, RELEASE_BATCH, Reclaim, Released, SnapshotPage, Standing,
     StockChange,
 };
 
 use super::feed::Feed;
 use super::line::Line;
 use super::marks::Marks;
-use super::numbers::Numbers;
+use super::numbers::Blocks;
 use super::passes::{Pass, PassState, Passes};
 use super::presence::{Parked, Presence};
 use super::stock::{Before, Stock};
@@ -38,7 +38,7 @@ pub struct EventState {
     presence: Presence,
     parked: Parked,
     /// The numbers to hand out.
-    pub numbers: Numbers,
+    pub numbers: Blocks,
     /// The fast inventory.
     pub stock: Stock,
 }
@@ -61,14 +61,19 @@ impl EventState {
             resume_at: Timestamp::default(),
             presence: Presence::default(),
             parked: Parked::default(),
-            numbers: Numbers::default(),
+            numbers: Blocks::default(),
             stock: Stock::default(),
         }
     }
 
-    /// How many numbers there are.
-    pub fn numbers_left(&self) -> NumbersLeft {
-        NumbersLeft(self.numbers.left())
+    /// The numbers to hand out.
+    pub fn numbers(&self) -> Numbers {
+        Numbers { left: self.numbers.left(), past: self.numbers.past().max(self.floor()) }
+    }
+
+    /// What is in force.
+    pub fn in_force(&self) -> InForce {
+        InForce { version: self.rules.version, floor: self.floor(), numbers: self.numbers() }
     }
 
     /// The floor in force.
@@ -276,7 +281,7 @@ impl EventState {
             left: self.left,
             parked: self.parked.len() as u64,
             version: self.rules.version,
-            numbers_left: self.numbers_left(),
+            numbers: self.numbers(),
             at: now,
         }
     }

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use redis::Value;
 
 use super::{
-    Claim, Claimed, Counters, Cursor, ENDED_TTL, Engine, EngineError, EventRules, Followed, HOLD_TTL, Joined, Leaving,
-    LedgerNews, Left, MAX_BATCH, NumberBlock, NumbersLeft, PLACE_TTL, RELEASE_BATCH, Reclaim, Released, Result,
+    Claim, Claimed, Counters, Cursor, ENDED_TTL, Engine, EngineError, EventRules, Followed, HOLD_TTL, InForce, Joined,
+    Leaving, LedgerNews, Left, MAX_BATCH, NumberBlock, Numbers, PLACE_TTL, RELEASE_BATCH, Reclaim, Released, Result,
     SNAPSHOT_PAGE, SnapshotPage, Standing, StockChange, ZoneStock,
 };
 use crate::circuit::Circuit;
@@ -220,7 +220,7 @@ fn number(number: u64) -> Argument<'static> {
 
 #[async_trait]
 impl Engine for RedisEngine {
-    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<NumbersLeft> {
+    async fn put_rules(&self, event: &EventId, rules: &EventRules, now: Timestamp) -> Result<InForce> {
         let policy = &rules.policy;
         let arguments = [
             self.time(now),
@@ -236,7 +236,7 @@ impl Engine for RedisEngine {
             policy.opens_at.map_or(Text(""), |at| Int(at.micros())),
             micros(Duration::from_secs(policy.presence_seconds.into())),
         ];
-        reply::numbers_left(&self.run(&scripts::PUT_RULES, event, &arguments).await?)
+        reply::in_force(&self.run(&scripts::PUT_RULES, event, &arguments).await?)
     }
 
     async fn grant_numbers(
@@ -245,9 +245,9 @@ impl Engine for RedisEngine {
         block: NumberBlock,
         recovery: Duration,
         now: Timestamp,
-    ) -> Result<NumbersLeft> {
+    ) -> Result<Numbers> {
         let arguments = [self.time(now), Run, micros(recovery), number(block.start), number(block.end)];
-        reply::numbers_left(&self.run(&scripts::GRANT_NUMBERS, event, &arguments).await?)
+        reply::numbers(&self.run(&scripts::GRANT_NUMBERS, event, &arguments).await?)
     }
 
     async fn remove(&self, event: &EventId) -> Result<()> {

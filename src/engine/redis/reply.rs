@@ -5,7 +5,7 @@ use redis::Value;
 use super::scripts::ScriptError;
 use crate::domain::{QueueState, Timestamp};
 use crate::engine::{
-    Admission, Away, Claimed, Counters, EngineError, Joined, Left, NumbersLeft, Place, Released, Result, Standing,
+    Admission, Away, Claimed, Counters, EngineError, InForce, Joined, Left, Numbers, Place, Released, Result, Standing,
     ZoneStock,
 };
 
@@ -47,9 +47,16 @@ pub fn text(value: &Value) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| odd("no UTF-8"))
 }
 
-/// The single number of a reply: numbers left.
-pub fn numbers_left(values: &[Value]) -> Result<NumbersLeft> {
-    values.first().ok_or_else(|| odd("nothing")).and_then(count).map(NumbersLeft)
+/// The two numbers of `grant_numbers`, which other replies hold too.
+pub fn numbers(values: &[Value]) -> Result<Numbers> {
+    let [left, past] = values else { return Err(odd("numbers")) };
+    Ok(Numbers { left: count(left)?, past: count(past)? })
+}
+
+/// The reply of `put_rules`.
+pub fn in_force(values: &[Value]) -> Result<InForce> {
+    let [version, floor, rest @ ..] = values else { return Err(odd("rules")) };
+    Ok(InForce { version: int(version)?, floor: count(floor)?, numbers: numbers(rest)? })
 }
 
 fn place(values: &[Value]) -> Result<Place> {
@@ -120,9 +127,9 @@ pub fn claimed(values: &[Value]) -> Result<Claimed> {
     })
 }
 
-/// The nine numbers of `counters`, which end the reply of `release` too.
+/// The ten numbers of `counters`, which end the reply of `release` too.
 pub fn counters(values: &[Value]) -> Result<Counters> {
-    let [state, waiting, active, admitted, left, parked, version, numbers, at] = values else {
+    let [state, waiting, active, admitted, left, parked, version, numbers @ .., at] = values else {
         return Err(odd("counters"));
     };
     let state = match int(state)? {
@@ -140,7 +147,7 @@ pub fn counters(values: &[Value]) -> Result<Counters> {
         left: count(left)?,
         parked: count(parked)?,
         version: int(version)?,
-        numbers_left: NumbersLeft(count(numbers)?),
+        numbers: self::numbers(numbers)?,
         at: Timestamp::from_micros(int(at)?),
     })
 }

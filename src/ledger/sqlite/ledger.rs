@@ -10,14 +10,22 @@ use crate::domain::{Booking, BookingId, Event, EventId, EventSpec, PolicyPatch, 
 use crate::engine::{BuyerTally, NumberBlock, ZoneTally};
 use crate::ledger::sql::{Sql, args, job};
 use crate::ledger::{
-    Actor, AuditEntry, Cancelled, Committed, IdempotencyKey, Ledger, LedgerError, NewBooking, Page, PageRequest,
-    Result, Returned, StoredAnswer, bookings, catalogue, records,
+    Actor, AuditEntry, Cancelled, Committed, Extent, IdempotencyKey, Ledger, LedgerError, NewBooking, Page,
+    PageRequest, Result, Returned, StoredAnswer, bookings, catalogue, records,
 };
 
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn events_since(&self, version: i64) -> Result<Vec<Event>> {
         self.read(job!(version => |db| catalogue::since(db, version))).await
+    }
+
+    async fn extent(&self) -> Result<Extent> {
+        self.read(job!( => |db| catalogue::extent(db))).await
+    }
+
+    async fn overtake(&self, id: &EventId, version: i64, floor: u64) -> Result<(Event, bool)> {
+        self.write(job!(id, version, floor => |db| catalogue::overtake(db, &id, version, floor))).await
     }
 
     async fn put_event(&self, id: &EventId, spec: &EventSpec, actor: &Actor, now: Timestamp) -> Result<(Event, bool)> {
@@ -34,6 +42,10 @@ impl Ledger for SqliteLedger {
 
     async fn reset_event(&self, id: &EventId, actor: &Actor, now: Timestamp) -> Result<Event> {
         self.write(job!(id, actor, now => |db| catalogue::reset(db, &id, &actor, now))).await
+    }
+
+    async fn raise_numbers(&self, id: &EventId, past: u64) -> Result<()> {
+        self.write(job!(id, past => |db| catalogue::raise_numbers(db, &id, past))).await
     }
 
     async fn take_numbers(&self, id: &EventId, count: u64) -> Result<NumberBlock> {

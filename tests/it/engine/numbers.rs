@@ -54,7 +54,7 @@ pub async fn numbers_below_the_floor_are_left_out(rig: Rig) {
     let floor = |version, number_floor| EventRules { number_floor, ..rules(version, policy()) };
     let put = |version, number| {
         let (rig, rules) = (rig.clone(), floor(version, number));
-        async move { rig.engine.put_rules(&rig.event, &rules, at(0.0)).await.expect("rules").0 }
+        async move { rig.engine.put_rules(&rig.event, &rules, at(0.0)).await.expect("rules").numbers.left }
     };
     assert_eq!(put(2, 5).await, 16);
     assert_eq!(rig.joined(1, 0.0).await.number, 5);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use usher::domain::{Clock, EventId, QueuePolicy, Timestamp, VisitorId};
 use usher::engine::redis::{ClockSource, RedisEngine, RedisSettings, UnfitStore, keys};
-use usher::engine::{Claimed, Engine, EngineError, Joined, NumbersLeft};
+use usher::engine::{Claimed, Engine, EngineError, Joined};
 
 use super::rig::{Rig, at, claim, policy, rules, settings};
 use crate::support::process::free_port;
@@ -280,5 +280,5 @@ async fn a_store_without_memory_refuses_and_stays_whole() {
     assert!(matches!(refused, Err(EngineError::Unavailable(_))), "{refused:?}");
     let _: String = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
     let counters = rig.counters(0.0).await;
-    assert_eq!((counters.waiting, counters.numbers_left), (1, NumbersLeft(999_999)));
+    assert_eq!((counters.waiting, counters.numbers.left), (1, 999_999));
 }

@@ -94,7 +94,7 @@ impl Rig {
     }
 
     pub async fn grant(&self, start: u64, end: u64) -> u64 {
-        self.engine.grant_numbers(&self.event, NumberBlock { start, end }, RECOVERY, at(0.0)).await.expect("grant").0
+        self.engine.grant_numbers(&self.event, NumberBlock { start, end }, RECOVERY, at(0.0)).await.expect("grant").left
     }
 
     pub async fn join_all(&self, visitors: impl IntoIterator<Item = usize>, seconds: f64) -> Vec<Joined> {

@@ -2,7 +2,7 @@
 
 use usher::domain::{QueuePolicy, QueueState};
 use usher::engine::{
-    Claimed, Counters, EngineError, EventRules, Joined, Leaving, LedgerNews, NumberBlock, NumbersLeft, Standing,
+    Claimed, Counters, EngineError, EventRules, InForce, Joined, Leaving, LedgerNews, NumberBlock, Numbers, Standing,
 };
 
 use std::time::Duration;
@@ -54,8 +54,13 @@ pub async fn a_higher_floor_empties_line_and_passes(rig: Rig) {
     rig.joined(3, 2.0).await;
 
     let floor = EventRules { number_floor: 100, ..rules(2, policy()) };
-    let left = rig.engine.put_rules(&rig.event, &floor, at(3.0)).await.expect("rules");
-    assert_eq!(left, NumbersLeft(999_901), "numbers below the floor are not handed out any more");
+    let in_force = rig.engine.put_rules(&rig.event, &floor, at(3.0)).await.expect("rules");
+    let numbers = Numbers { left: 999_901, past: 1_000_001 };
+    assert_eq!(
+        in_force,
+        InForce { version: 2, floor: 100, numbers },
+        "numbers below the floor are not handed out any more"
+    );
     for visitor in 1..=3 {
         assert_eq!(rig.locate(visitor, 3.0).await, Standing::Absent);
     }
@@ -96,7 +101,7 @@ pub async fn what_is_removed_is_unknown(rig: Rig) {
 
     rig.rules(1, policy(), 2.0).await;
     let counters = rig.counters(2.0).await;
-    assert_eq!((counters.waiting, counters.admitted, counters.numbers_left), (0, 0, NumbersLeft(0)));
+    assert_eq!((counters.waiting, counters.admitted, counters.numbers), (0, 0, Numbers { left: 0, past: 0 }));
     assert!(rig.engine.stock(&rig.event).await.expect("stock").is_empty());
     assert!(rig.engine.stale_holds(&rig.event, at(99.0)).await.expect("holds").is_empty());
 }
@@ -150,7 +155,7 @@ pub async fn counters_tell_the_whole_story(rig: Rig) {
         parked: 0,
         left: 1,
         version: 1,
-        numbers_left: NumbersLeft(999_990),
+        numbers: Numbers { left: 999_990, past: 1_000_001 },
         at: at(0.1),
     };
     assert_eq!(rig.counters(0.1).await, expected);

@@ -37,6 +37,7 @@ mod presence;
 mod rate;
 mod recovery;
 mod reserving;
+mod set_back;
 mod shapes;
 mod sold_out;
 mod stalls;

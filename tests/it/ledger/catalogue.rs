@@ -151,3 +151,40 @@ pub async fn a_reset_voids_the_numbers_so_far(ledger: Shared) {
     assert_eq!((next.start, next.end), (101, 108));
     assert_eq!(all(&*ledger).await[0].number_floor, 101);
 }
+
+pub async fn what_is_known_to_be_newer_is_overtaken(ledger: Shared) {
+    put(&*ledger, &[("z", 1)]).await;
+    ledger.put_event(&event("f"), &spec(&[]), &actor(), at(0)).await.expect("put");
+    let [e, f]: [Event; 2] = all(&*ledger).await.try_into().expect("two");
+    assert_eq!((e.version, f.version), (1, 2));
+    for known in [0, 1] {
+        let (same, overtook) = ledger.overtake(&event("e"), known, 9).await.expect("an answer");
+        assert_eq!((&same, overtook), (&e, false), "nobody knows more than the ledger, whoever has changed what since");
+    }
+    let (over, overtook) = ledger.overtake(&event("e"), 70, 9).await.expect("an answer");
+    assert_eq!((&over.spec, over.number_floor, overtook), (&e.spec, 9, true));
+    assert!(over.version > 70 && ledger.extent().await.expect("an extent").version >= over.version);
+    let (over, overtook) = ledger.overtake(&event("f"), 5, 0).await.expect("an answer");
+    assert!(overtook && over.version > 71, "versions go on from the highest: {}", over.version);
+    let lower = ledger.overtake(&event("e"), 1_000, 3).await.expect("an answer").0;
+    assert_eq!(lower.number_floor, 9, "a floor never sinks");
+    ledger.remove_event(&event("e"), &actor(), at(1)).await.expect("remove");
+    for id in ["e", "x"] {
+        let error = ledger.overtake(&event(id), 10_000, 0).await.expect_err("not there");
+        assert!(matches!(error, LedgerError::EventNotFound), "{error}");
+    }
+    let extent = ledger.extent().await.expect("an extent");
+    assert_eq!((extent.version, extent.events), (all(&*ledger).await[1].version, 2));
+}
+
+pub async fn numbers_that_are_out_are_never_set_aside(ledger: Shared) {
+    put(&*ledger, &[("z", 1)]).await;
+    ledger.take_numbers(&event("e"), 10).await.expect("numbers");
+    for (past, next) in [(0, 11), (11, 12), (500, 500), (100, 501)] {
+        ledger.raise_numbers(&event("e"), past).await.expect("raised");
+        assert_eq!(ledger.take_numbers(&event("e"), 1).await.expect("numbers").start, next);
+    }
+    assert!(ledger.raise_numbers(&event("e"), u64::MAX).await.is_err(), "that many there are not");
+    ledger.raise_numbers(&event("e"), 900).await.expect("raised");
+    assert_eq!(ledger.reset_event(&event("e"), &actor(), at(1)).await.expect("reset").number_floor, 900);
+}

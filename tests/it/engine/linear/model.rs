@@ -9,7 +9,7 @@ use std::time::Duration;
 use stateright::semantics::SequentialSpec;
 use usher::domain::{QueueState, Timestamp};
 use usher::engine::{
-    Admission, Claimed, Counters, Joined, Left, NumbersLeft, Place, RELEASE_BATCH, Released, Standing, StockChange,
+    Admission, Claimed, Counters, Joined, Left, Numbers, Place, RELEASE_BATCH, Released, Standing, StockChange,
 };
 
 use crate::engine::rig::{at, change};
@@ -150,7 +150,7 @@ impl Model {
             left: self.left,
             parked: 0,
             version: 1,
-            numbers_left: NumbersLeft(self.world.numbers + 1 - self.next),
+            numbers: Numbers { left: self.world.numbers + 1 - self.next, past: self.world.numbers + 1 },
             at: now(),
         }
     }
