@@ -12,6 +12,8 @@
 --   version, numbers left, numbers past, at
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   reads
 
 local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end

@@ -19,6 +19,8 @@
 --   then the changes of each step: "+first-last", "-number", "^number", separated by spaces
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   reads
 
 local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end

@@ -9,6 +9,8 @@
 --   0, zones that there were
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   runs: it frees
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end
 if #ARGV == 0 then return { 0, 0 } end

@@ -15,6 +15,8 @@
 --   0, numbers left, numbers past
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   runs: a change of rules comes with it. It writes the fields of one hash
 
 local event = load_trusted(KEYS[1], ARGV[2])
 if not event then return { UNKNOWN_EVENT } end

@@ -24,6 +24,8 @@
 --   7 number 0 joined_at: parked
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   tries: whoever has a place is told of it
 
 local line, joins = KEYS[2], KEYS[3]
 local event = load_trusted(KEYS[1], ARGV[2])

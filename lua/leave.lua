@@ -19,6 +19,8 @@
 -- ERRORS
 --   -1 the event is not known
 --   -2 a visitor without a number
+-- WHEN FULL
+--   runs: it frees
 
 local line, passes = KEYS[2], KEYS[3]
 local event = load_event(KEYS[1])

@@ -17,6 +17,8 @@
 --   5 0 0 0: not here                                6 number 0 joined_at: parked
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   reads
 
 local line = KEYS[2]
 if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end

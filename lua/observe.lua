@@ -21,6 +21,8 @@
 --   0, then for each zone whose availability changed: zone, before (-1 = not known), after
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   runs: what is in the ledger is true. A buyer takes less than the hold that is settled, a zone's text changes
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end
 local ended_ttl, reply, at = tonumber(ARGV[1]), { 0 }, 5

@@ -24,6 +24,8 @@
 --   0, admitted, parked, then the counters as of counters
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   refused: a pass takes more than a place, and could not be used where reservations find no memory either
 
 local line, passes, active, ended, parked = KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[8]
 local event = load_trusted(KEYS[1], ARGV[2])

@@ -21,6 +21,8 @@
 --   0, keys that there were
 -- ERRORS
 --   none
+-- WHEN FULL
+--   runs: it frees
 
 return { 0, redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9],
   KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]) }

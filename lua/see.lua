@@ -13,6 +13,8 @@
 -- ERRORS
 --   -1 the event is not known
 --   -2 a block without bits, or with too many or too few
+-- WHEN FULL
+--   tries: nobody is passed over where nobody tells who was seen
 
 local event = load_event(KEYS[1])
 if not event then return { UNKNOWN_EVENT } end

@@ -10,6 +10,8 @@
 --   0, the number to read on from (0 = that was all), then for each range: first, last
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   reads
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end
 local most = tonumber(ARGV[2])

@@ -10,6 +10,8 @@
 --   0, then the bookings
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   reads
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return { UNKNOWN_EVENT } end
 local reply = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', whole(clock(ARGV[1])), 'LIMIT', 0, ARGV[2])

@@ -19,6 +19,8 @@
 --   0
 -- ERRORS
 --   -1 the event is not known
+-- WHEN FULL
+--   runs: it frees, and nothing else would
 
 local line, joins, passes, active, ended, parked = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[8]
 local event = load_event(KEYS[1])

@@ -81,12 +81,18 @@ pub enum StartError {
     /// The queue's store cannot be reached or is not fit for a queue.
     #[error("redis: {0}")]
     Redis(String),
-    /// A store failed while the events were read.
-    #[error("events: {0}")]
+    /// A store failed while the events were put in force.
+    #[error("events: {}", said(.0))]
     Events(#[from] Problem),
     /// A mistake in the code.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+}
+
+/// The cause of a problem rather than what a caller would be told: whoever starts the service has to mend it. What stores
+/// say names no secret.
+fn said(problem: &Problem) -> String {
+    problem.cause.as_ref().map_or_else(|| problem.to_string(), |cause| format!("{}: {cause}", problem.code.as_str()))
 }
 
 /// The stores of an instance.

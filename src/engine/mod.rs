@@ -505,7 +505,7 @@ pub trait Engine: Send + Sync {
         false
     }
 
-    /// Whether the store answers. Read-only.
+    /// Whether the store answers, and lets transitions do their work, as far as the last ones tell. Read-only.
     async fn ping(&self) -> Result<()>;
 }
 

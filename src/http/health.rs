@@ -35,19 +35,28 @@ pub async fn ready(state: web::Data<State>) -> Answer<HttpResponse> {
         tokio::time::timeout(PATIENCE, state.engine.ping()),
         tokio::time::timeout(PATIENCE, state.ledger.ping())
     );
-    let followed = state.follower.age() <= FOLLOWED;
-    let up = [("queue", matches!(queue, Ok(Ok(())))), ("feed", followed), ("ledger", matches!(ledger, Ok(Ok(()))))];
-    for (store, good) in up {
-        state.metrics.store_up.with_label_values(&[store]).set(good.into());
+    let feed = if state.follower.age() <= FOLLOWED { Ok(()) } else { Err("not heard of for too long".to_owned()) };
+    let looks = [("queue", said(queue)), ("feed", feed), ("ledger", said(ledger))];
+    for (store, look) in &looks {
+        state.metrics.store_up.with_label_values(&[store]).set(look.is_ok().into());
     }
-    let down: Vec<_> = up.iter().filter(|(_, good)| !good).map(|(store, _)| *store).collect();
+    let (down, causes): (Vec<_>, Vec<_>) =
+        looks.into_iter().filter_map(|(store, look)| Some((store, format!("{store}: {}", look.err()?)))).unzip();
     if down.is_empty() {
         return Ok(HttpResponse::Ok()
             .json(serde_json::json!({ "status": "ready", "queue": "up", "feed": "up", "ledger": "up" })));
     }
     let detail =
-        format!("Not answering: {}. This instance is taken out of the balance until they do.", down.join(", "));
-    Err(Problem::new(Code::StoreUnavailable, detail).into())
+        format!("Away, or refusing: {}. Take this instance out of the balance until they are well.", down.join(", "));
+    Err(Problem { detail, ..Problem::unavailable(causes.join("; ")) }.into())
+}
+
+/// What a store said to a look at it, in words.
+fn said<E: std::fmt::Display>(look: Result<Result<(), E>, tokio::time::error::Elapsed>) -> Result<(), String> {
+    match look {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
 }
 
 /// Metrics in the Prometheus text form.

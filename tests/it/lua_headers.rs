@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use usher::engine::redis::scripts::{self, Script, ScriptError};
+use usher::engine::redis::scripts::{self, Script, ScriptError, WhenFull};
 
 /// What a header says.
 struct Header {
@@ -13,6 +13,7 @@ struct Header {
     arguments: usize,
     open_ended: bool,
     errors: BTreeSet<i64>,
+    when_full: WhenFull,
     body: String,
 }
 
@@ -50,8 +51,16 @@ fn header(source: &str) -> Header {
     let errors = section(&lines, "ERRORS").into_iter().filter(|entry| *entry != "none");
     let errors =
         errors.map(|entry| entry.split(' ').next().and_then(|code| code.parse().ok()).expect("a code")).collect();
+    let when_full = section(&lines, "WHEN FULL")[0].split_once(": ").map_or("reads", |(what, _why)| what);
+    let when_full = match when_full {
+        "reads" => WhenFull::Reads,
+        "runs" => WhenFull::Runs,
+        "tries" => WhenFull::Tries,
+        "refused" => WhenFull::Refused,
+        other => panic!("{name}: {other} is not what can become of a script"),
+    };
     let body = source.lines().skip(lines.len()).map(without_comment).collect::<Vec<_>>().join("\n");
-    Header { name: name.to_owned(), keys, arguments, open_ended, errors, body }
+    Header { name: name.to_owned(), keys, arguments, open_ended, errors, when_full, body }
 }
 
 fn without_comment(line: &str) -> &str {
@@ -98,6 +107,14 @@ fn check(script: &Script) {
     }
     assert_eq!(header.errors, errors, "{name}: errors");
     assert!(errors.iter().all(|code| ScriptError::from_code(*code).is_some()), "{name}: every error is in the enum");
+
+    assert_eq!(header.when_full, script.when_full, "{name}: when the store is full");
+    let changes_nothing = script.source.contains(" Changes nothing.");
+    assert_eq!(
+        changes_nothing,
+        script.when_full == WhenFull::Reads,
+        "{name}: Redis sees to it that it changes nothing"
+    );
 
     no_key_is_made_up(name, &header.body);
     assert!(script.source.lines().count() <= 100, "{name}: more than 100 lines");

@@ -25,6 +25,7 @@ mod feed;
 pub mod keys;
 mod news;
 mod pool;
+mod refusal;
 mod reply;
 pub mod scripts;
 mod source;
@@ -363,6 +364,10 @@ impl Engine for RedisEngine {
     async fn ping(&self) -> Result<()> {
         let mut connection = pool::borrow(&self.pool).await?;
         let answer = connection.send(&redis::cmd("PING")).await;
-        answer.map(drop).map_err(|error| EngineError::Unavailable(error.to_string()))
+        answer.map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        match self.pool.refused_lately() {
+            Some(said) => Err(EngineError::Unavailable(format!("it refuses: {said}"))),
+            None => Ok(()),
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bb8::ManageConnection;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::RedisSettings;
+use super::refusal::Refusal;
 use super::scripts::Script;
 use super::source::{Server, Source, Wire};
 use crate::circuit::{Away, Call, Circuit, Heart, Pulse};
@@ -38,6 +39,8 @@ struct Connector {
     response_timeout: Duration,
     /// Grows when a connection breaks. Connections of an earlier age are not used any more.
     age: AtomicU64,
+    /// What the store refused of late, over whichever connection.
+    refusal: Refusal,
 }
 
 impl Connector {
@@ -81,6 +84,7 @@ pub struct Manager(Arc<Connector>, Arc<Circuit>);
 /// The pool of an engine.
 pub struct Pool {
     slots: bb8::Pool<Manager>,
+    connector: Arc<Connector>,
     circuit: Arc<Circuit>,
     /// Keeps watch over the store; ends with the pool.
     _watch: JoinSet<()>,
@@ -90,6 +94,11 @@ impl Pool {
     /// The circuit to the store.
     pub const fn circuit(&self) -> &Arc<Circuit> {
         &self.circuit
+    }
+
+    /// What the store said when it refused to run a script, if that was of late.
+    pub fn refused_lately(&self) -> Option<String> {
+        self.connector.refusal.lately(Instant::now())
     }
 }
 
@@ -122,6 +131,7 @@ pub fn pool(settings: &RedisSettings) -> Result<Pool, EngineError> {
         connect_timeout: settings.connect_timeout,
         response_timeout: settings.response_timeout,
         age: AtomicU64::new(0),
+        refusal: Refusal::default(),
     });
     let circuit = Circuit::new("queue");
     let heart = Connection { connector: Arc::clone(&connector), circuit: Arc::clone(&circuit), link: None };
@@ -132,8 +142,8 @@ pub fn pool(settings: &RedisSettings) -> Result<Pool, EngineError> {
         .test_on_check_out(false) // a PING for each borrowing would halve the throughput
         .connection_timeout(settings.connect_timeout.saturating_add(settings.response_timeout))
         .idle_timeout(IDLE_TIMEOUT)
-        .build_unchecked(Manager(connector, Arc::clone(&circuit)));
-    Ok(Pool { slots, circuit, _watch: watch })
+        .build_unchecked(Manager(Arc::clone(&connector), Arc::clone(&circuit)));
+    Ok(Pool { slots, connector, circuit, _watch: watch })
 }
 
 impl ManageConnection for Manager {
@@ -240,7 +250,10 @@ impl Connection {
             }
             answer => answer,
         };
-        answer.map_err(|error| unavailable(&error))
+        answer.map_err(|error| {
+            self.connector.refusal.note(&error, Instant::now());
+            unavailable(&error)
+        })
     }
 }
 

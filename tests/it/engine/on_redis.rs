@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use usher::domain::{Clock, EventId, QueuePolicy, Timestamp, VisitorId};
+use usher::domain::{Clock, EventId, QueuePolicy, QueueState, Timestamp, VisitorId};
 use usher::engine::redis::{ClockSource, RedisEngine, RedisSettings, UnfitStore, keys};
-use usher::engine::{Claimed, Engine, EngineError, Joined};
+use usher::engine::{Claimed, Engine, EngineError, Joined, Left};
 
-use super::rig::{Rig, at, claim, policy, rules, settings};
+use super::rig::{Rig, at, claim, in_state, policy, rules, settings};
 use crate::support::process::free_port;
 use crate::support::redis::RedisServer;
 
@@ -269,16 +269,36 @@ async fn a_fit_store_is_taken_and_a_full_one_warned_about() {
 }
 
 #[tokio::test]
-async fn a_store_without_memory_refuses_and_stays_whole() {
+async fn a_store_without_memory_refuses_what_grows_and_stays_whole() {
     let (server, engine) = alone(&["--maxmemory-policy", "noeviction"]);
     let rig = Rig { event: event(), ..Rig::of(Arc::new(engine)) };
     rig.open(policy()).await;
-    rig.joined(1, 0.0).await;
+    let admitted = rig.admit(1, 0.0).await;
+    let places = [rig.joined(2, 1.0).await, rig.joined(3, 1.0).await];
+    rig.engine.ping().await.expect("well");
     let _: String = server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let visitor = VisitorId::parse("late").expect("an id");
-    let refused = rig.engine.join(&rig.event, &[visitor], at(0.0)).await;
-    assert!(matches!(refused, Err(EngineError::Unavailable(_))), "{refused:?}");
+    let (event, late) = (&rig.event, VisitorId::parse("late").expect("an id"));
+    let full = |error: Option<EngineError>| {
+        assert!(matches!(&error, Some(EngineError::Unavailable(text)) if text.contains("OOM")), "{error:?}");
+    };
+    full(rig.engine.join(event, &[late], at(1.0)).await.err());
+    full(rig.engine.release(event, None, at(2.0)).await.err());
+    full(rig.engine.ping().await.err());
+    assert!(!rig.engine.is_away(), "it answers");
+
+    // Who is there is told so, what frees goes on, and so do operators.
+    assert_eq!(rig.join(2, 2.0).await, Joined::Already(places[0]));
+    assert_eq!(rig.pass(1, 2.0).await, admitted);
+    assert_eq!(rig.leave(3, places[1].number, 2.0).await, Left::Line);
+    assert_eq!(rig.leave(1, admitted.number, 2.0).await, Left::Pass);
+    rig.zone(1, 10, 3, 1).await;
+    assert_eq!(rig.available(1).await, 7);
+    rig.rules(2, in_state(QueueState::Paused), 2.0).await;
+    let counters = rig.counters(2.0).await;
+    assert_eq!((counters.state, counters.waiting, counters.active), (QueueState::Paused, 1, 0));
+    assert_eq!((counters.numbers.left, counters.admitted), (999_997, 1));
+
     let _: String = server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    let counters = rig.counters(0.0).await;
-    assert_eq!((counters.waiting, counters.numbers.left), (1, 999_999));
+    rig.rules(3, policy(), 3.0).await;
+    assert_eq!(rig.release(4.0).await.admitted, 1);
 }

@@ -27,6 +27,7 @@ macro_rules! on_every_setup {
 mod callers;
 mod desk;
 mod errors;
+mod full;
 mod hostile;
 mod inventory;
 mod line;
