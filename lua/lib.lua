@@ -41,7 +41,7 @@ end
 local function numbers_left(event) return event['end'] - event.next + event.spare_end - event.spare end
 
 -- No number below it is free: it was granted, proved by a ticket, or is void.
-local function numbers_past(event) return math.max(event['end'], event.spare_end, event.floor) end
+local function numbers_past(event) return math.max(1, event['end'], event.spare_end, event.floor) end
 
 -- Puts the spare block in the place of an empty one, without the numbers below the floor.
 local function promote(event, floor)

@@ -74,5 +74,5 @@ end
 
 redis.call('HSET', KEYS[1], 'version', ARGV[3], 'rate', ARGV[5], 'max_active', ARGV[6], 'pass_ttl', ARGV[7],
   'max_queue', ARGV[8], 'max_per_user', ARGV[9], 'state', ARGV[10], 'opens_at', ARGV[11], 'presence', ARGV[12])
-if not event then return { 0, version, floor, 0, floor } end
+if not event then return { 0, version, floor, 0, math.max(1, floor) } end
 return { 0, version, event.floor, numbers_left(event), numbers_past(event) }

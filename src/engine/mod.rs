@@ -136,7 +136,7 @@ pub struct EventRules {
 pub struct Numbers {
     /// How many there are to hand out.
     pub left: u64,
-    /// No number below it is anybody's to give: it was granted, proved by a ticket, or is void.
+    /// No number below it is free: it was granted, proved by a ticket, or is void. At least 1.
     pub past: u64,
 }
 

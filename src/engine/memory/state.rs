@@ -68,7 +68,7 @@ impl EventState {
 
     /// The numbers to hand out.
     pub fn numbers(&self) -> Numbers {
-        Numbers { left: self.numbers.left(), past: self.numbers.past().max(self.floor()) }
+        Numbers { left: self.numbers.left(), past: self.numbers.past().max(self.floor()).max(1) }
     }
 
     /// What is in force.
