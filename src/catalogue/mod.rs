@@ -1,6 +1,11 @@
 //! The events as this instance knows them: the ledger's word, kept at hand and put in force in the engine.
 //!
 //! Every instance follows the ledger's versions a few times a second. Reading an event costs no round trip.
+//!
+//! The ledger may be set back to an older state: a backup, or a standby that was behind. Then it forgot versions, a floor and
+//! numbers that the line knows. Versions would not count on the store, so its events overtake what is in force there; an
+//! instance that finds less in it than it read before reads it anew; and it is told which numbers are out whenever that matters:
+//! before it gives more of them, and before it makes them void.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -109,6 +114,9 @@ impl Catalogue {
             *read = self.begin_anew(*read, extent).await?;
         }
         read.events = extent.events;
+        if extent.version == read.version {
+            return Ok(());
+        }
         let changed = self.ledger.events_since(read.version).await.map_err(ledger_problem)?;
         for event in changed {
             let version = event.version;
@@ -127,6 +135,8 @@ impl Catalogue {
             }
             read.version = version;
         }
+        // No event may have this one any more, or ever have had it.
+        read.version = read.version.max(extent.version);
         Ok(())
     }
 

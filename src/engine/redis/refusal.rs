@@ -68,7 +68,7 @@ mod tests {
         {
             let at = start + LASTING * u32::try_from(n).expect("few");
             refusal.note(&said(text), at);
-            let lately = refusal.lately(at + LASTING - Duration::from_millis(1)).expect("a refusal");
+            let lately = refusal.lately(at + LASTING / 2).expect("a refusal");
             let (_, words) = text.split_once(' ').expect("a code and words");
             assert!(lately.contains(words), "{lately}");
             assert_eq!(refusal.lately(at + LASTING), None, "it is over when nothing is refused any more");

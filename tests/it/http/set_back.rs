@@ -244,7 +244,7 @@ async fn a_ledger_that_was_set_back_learns_the_numbers_from_the_store() {
     rig.set_back().await;
     rig.patch("paused").await;
     rig.lose_the_line().await;
-    all_differ(before, rig.joined(5).await);
+    all_differ(&before, &rig.joined(5).await);
 }
 
 /// With the store lost as well, the first ticket that shows a number above all that the ledger remembers is enough.
@@ -268,7 +268,7 @@ async fn numbers_are_learned_from_a_ticket(setup: Setup) {
     for (ticket, _) in &before {
         rig.world.position(0, "e", ticket).await.expect(200);
     }
-    all_differ(before, after);
+    all_differ(&before, &after);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -281,9 +281,9 @@ async fn numbers_are_learned_from_a_ticket_embedded() {
     numbers_are_learned_from_a_ticket(Setup::Embedded).await;
 }
 
-fn all_differ(before: Vec<(String, u64)>, after: Vec<(String, u64)>) {
+fn all_differ(before: &[(String, u64)], after: &[(String, u64)]) {
     let mut seen = HashSet::new();
-    for (_, number) in before.iter().chain(&after) {
+    for (_, number) in before.iter().chain(after) {
         assert!(seen.insert(number), "{number} was handed out twice: {before:?} {after:?}");
     }
 }
