@@ -92,8 +92,9 @@ impl Admin {
         spec.check().map_err(Problem::invalid)?;
         self.refuse_below_held(id, spec).await?;
         let now = self.clock.now();
+        let known = self.catalogue.version();
         let put = self.ledger.put_event(id, spec, actor, now).await.map_err(ledger_problem)?;
-        self.put_in_force(now).await?;
+        self.put_in_force(&put.0, known, now).await?;
         Ok(put)
     }
 
@@ -118,8 +119,9 @@ impl Admin {
     /// `INVALID_REQUEST`, `EVENT_NOT_FOUND`, `STORE_UNAVAILABLE`.
     pub async fn patch(&self, id: &EventId, patch: &PolicyPatch, actor: &Actor) -> Result<Event, Problem> {
         let now = self.clock.now();
+        let known = self.catalogue.version();
         let event = self.ledger.patch_policy(id, patch, actor, now).await.map_err(ledger_problem)?;
-        self.put_in_force(now).await?;
+        self.put_in_force(&event, known, now).await?;
         Ok(event)
     }
 
@@ -131,13 +133,15 @@ impl Admin {
     pub async fn remove(&self, id: &EventId, actor: &Actor) -> Result<(), Problem> {
         let now = self.clock.now();
         self.catalogue.count_numbers(id, now).await?;
-        self.ledger.remove_event(id, actor, now).await.map_err(ledger_problem)?;
-        self.put_in_force(now).await
+        let known = self.catalogue.version();
+        let event = self.ledger.remove_event(id, actor, now).await.map_err(ledger_problem)?;
+        self.put_in_force(&event, known, now).await
     }
 
     /// What was written to the ledger is put in force before it is answered. If that fails, every instance goes on trying.
-    async fn put_in_force(&self, now: Timestamp) -> Result<(), Problem> {
-        self.catalogue.refresh(now).await.map_err(|problem| Problem {
+    /// `known`: what had been read of the ledger before the change.
+    async fn put_in_force(&self, changed: &Event, known: i64, now: Timestamp) -> Result<(), Problem> {
+        self.catalogue.refresh_to(changed.version, known, now).await.map_err(|problem| Problem {
             detail: "The change is written; it comes into force as soon as the queue's store answers.".to_owned(),
             ..problem
         })
@@ -150,8 +154,9 @@ impl Admin {
     pub async fn reset(&self, id: &EventId, actor: &Actor) -> Result<Event, Problem> {
         let now = self.clock.now();
         self.catalogue.count_numbers(id, now).await?;
+        let known = self.catalogue.version();
         let event = self.ledger.reset_event(id, actor, now).await.map_err(ledger_problem)?;
-        self.put_in_force(now).await?;
+        self.put_in_force(&event, known, now).await?;
         Ok(event)
     }
 

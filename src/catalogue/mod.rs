@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -69,13 +70,22 @@ pub struct Catalogue {
     events: ArcSwap<Events>,
     /// How far the ledger was read. The lock also keeps two refreshes from running at once.
     read: tokio::sync::Mutex<Extent>,
+    /// The version of that.
+    version: AtomicI64,
 }
 
 impl Catalogue {
     /// An empty catalogue; [`Catalogue::refresh`] fills it.
     /// `recovery` is how long nobody is let in after a store lost its line.
     pub fn new(ledger: Arc<dyn Ledger>, engine: Arc<dyn Engine>, recovery: Duration) -> Self {
-        Self { ledger, engine, recovery, events: ArcSwap::default(), read: tokio::sync::Mutex::default() }
+        Self {
+            ledger,
+            engine,
+            recovery,
+            events: ArcSwap::default(),
+            read: tokio::sync::Mutex::default(),
+            version: AtomicI64::new(0),
+        }
     }
 
     /// Whether a store is known to be away: then nothing can be put in force, let in or sold.
@@ -108,10 +118,32 @@ impl Catalogue {
     /// # Errors
     /// When a store cannot be reached: what was not put in force is tried again by the next step.
     pub async fn refresh(&self, now: Timestamp) -> Result<(), Problem> {
+        self.read_on(&mut *self.read.lock().await, now).await
+    }
+
+    /// The last version that was read. Waits for nobody.
+    pub fn version(&self) -> i64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// [`Catalogue::refresh`] after a change that was made when `known` had been read: a version that is no higher means that the
+    /// ledger was set back.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn refresh_to(&self, made: i64, known: i64, now: Timestamp) -> Result<(), Problem> {
         let mut read = self.read.lock().await;
-        let extent = self.ledger.extent().await.map_err(ledger_problem)?;
+        if made <= known {
+            self.begin_anew(&mut read).await?;
+        }
+        self.read_on(&mut read, now).await
+    }
+
+    async fn read_on(&self, read: &mut Extent, now: Timestamp) -> Result<(), Problem> {
+        let mut extent = self.ledger.extent().await.map_err(ledger_problem)?;
         if extent.version < read.version || extent.events < read.events {
-            *read = self.begin_anew(*read, extent).await?;
+            self.begin_anew(read).await?;
+            extent = self.ledger.extent().await.map_err(ledger_problem)?;
         }
         read.events = extent.events;
         if extent.version == read.version {
@@ -137,22 +169,23 @@ impl Catalogue {
         }
         // No event may have this one any more, or ever have had it.
         read.version = read.version.max(extent.version);
+        self.version.store(read.version, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The ledger was set back to a state before what was read of it: all of it is read anew, and events that it does not have
-    /// (any more) are not there. What is in force on the store is set right event by event, see [`Catalogue::put_rules`].
-    async fn begin_anew(&self, read: Extent, found: Extent) -> Result<Extent, Problem> {
-        tracing::error!(
-            ?read,
-            ?found,
-            "the ledger is older than what was read of it: it was set back, and is read anew"
-        );
+    /// The ledger was set back to a state before what was read of it: all of it is read anew, each event in a version above all
+    /// that were read, because versions that it gives now were given before. Events that it does not have (any more) are not there.
+    async fn begin_anew(&self, read: &mut Extent) -> Result<(), Problem> {
+        tracing::error!(?read, "the ledger is older than what was read of it: it was set back, and is read anew");
+        let Extent { version, .. } = std::mem::take(read);
         let there = self.ledger.events_since(0).await.map_err(ledger_problem)?;
         let mut events = Events::clone(&self.events.load());
         events.retain(|id, _| there.iter().any(|event| event.id == *id));
         self.events.store(Arc::new(events));
-        Ok(Extent::default())
+        for event in there.iter().filter(|event| !event.removed) {
+            self.ledger.overtake(&event.id, version + 1, 0).await.map_err(ledger_problem)?;
+        }
+        Ok(())
     }
 
     /// Forgets an event here, and then on the store: whoever misses it there must not find it here and put it in force again. The
