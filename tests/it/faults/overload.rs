@@ -273,39 +273,34 @@ async fn who_does_not_read_is_cut() {
 /// Neither reaches Postgres: `http/sold_out.rs` shows it of the one, and the limit is counted in the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_too_late_or_asks_too_often_is_told_quickly() {
-    let rig = Rig::start(&[("USHER_RATE_LIMIT_PER_VISITOR", "1"), ("USHER_RATE_LIMIT_VISITOR_BURST", "1")]).await;
+    let rig = Rig::start(&[]).await;
     let spec = json!({ "name": "Few seats", "queue": { "admit_per_minute": 600_000 }, "shows": [
         { "id": "s1", "name": "Friday", "zones": [{ "id": "z1", "name": "Floor", "capacity": 1, "price": 100.0 }] }] });
     rig.ask("put", rig.admin(Method::PUT, "/events/e").json(&spec)).await.reply.expect(201);
-    let mut passes = Vec::new();
-    for _ in 0..2 {
-        let ticket = rig.ticket("e").await;
-        let pass = loop {
-            // Within the limit.
-            tokio::time::sleep(Duration::from_millis(1_100)).await;
-            if let Some(pass) = rig.position("e", &ticket).await.reply.expect(200)["queue_pass"].as_str() {
-                break pass.to_owned();
-            }
-        };
-        passes.push((ticket, pass));
-    }
-    let [(_, first), (ticket, late)] = &passes[..] else { panic!("two passes") };
-    rig.reserve("e", first, "k").await.reply.expect(201);
-    rig.reserve("e", late, "k").await.reply.expect_problem(409, "INSUFFICIENT_SEATS");
+    rig.reserve("e", &rig.pass("e").await, "k").await.reply.expect(201);
     let body = r#"{"event_id":"e","show_id":"s1","zone_id":"z1","quantity":1,"unit_price":100.0}"#;
-    let reserve: Arc<str> = format!(
-        "POST /api/v1/bookings/reserve HTTP/1.1\r\nhost: x\r\nx-queue-pass: {late}\r\nx-idempotency-key: late\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into();
-    let poll: Arc<str> =
-        format!("GET /api/v1/queue/position/e HTTP/1.1\r\nhost: x\r\nx-queue-ticket: {ticket}\r\n\r\n").into();
-    let lasts = super::seconds(2, 10);
-    for (what, request, status) in [("sold out", reserve, 409), ("too often", poll, 429)] {
-        let crowd = storm(&rig.service.address, &[request], 16, Some(1_000.0), lasts).await;
-        println!("{what}: {}", crowd.told());
-        assert!(crowd.of(status) * 10 > crowd.answered() * 9, "{}", crowd.told());
-        assert!(crowd.seen().iter().all(|seen| [200, status].contains(seen)), "{}", crowd.told());
+    let kind = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+    let mut late = Vec::new();
+    for at in 0..16 {
+        let pass = rig.pass("e").await;
+        rig.reserve("e", &pass, "first").await.reply.expect_problem(409, "INSUFFICIENT_SEATS");
+        let who = format!("x-queue-pass: {pass}\r\nx-idempotency-key: late-{at}");
+        let reserve = format!("POST /api/v1/bookings/reserve HTTP/1.1\r\nhost: x\r\n{who}\r\n{kind}\r\n\r\n{body}");
+        late.push(reserve.into());
     }
+    told(&rig, "sold out", &late, &[409]).await;
+
+    let rig = Rig::start(&[("USHER_RATE_LIMIT_PER_VISITOR", "1"), ("USHER_RATE_LIMIT_VISITOR_BURST", "1")]).await;
+    rig.put_event("e", 60).await;
+    let ticket = rig.ticket("e").await;
+    let poll = format!("GET /api/v1/queue/position/e HTTP/1.1\r\nhost: x\r\nx-queue-ticket: {ticket}\r\n\r\n");
+    told(&rig, "too often", &[poll.into()], &[429, 200]).await;
+}
+
+/// A thousand requests a second, nearly all of which get the first of these answers, and all of them one of these.
+async fn told(rig: &Rig, what: &str, requests: &[Arc<str>], statuses: &[usize]) {
+    let crowd = storm(&rig.service.address, requests, 16, Some(1_000.0), super::seconds(2, 10)).await;
+    println!("{what}: {}", crowd.told());
+    assert!(crowd.of(statuses[0]) * 10 > crowd.answered() * 9, "{}", crowd.told());
+    assert!(crowd.seen().iter().all(|seen| statuses.contains(seen)), "{}", crowd.told());
 }
