@@ -26,7 +26,7 @@
 --   -1 the event is not known
 --   -2 a claim that is not whole
 -- WHEN FULL
---   tries: a pass that cannot be used is told why
+--   tries: a pass that cannot be used is told why, unless the batch has one that can
 
 local HELD, BUSY, USED, EXPIRED, VOID, SEATS, LIMIT, NO_ZONE, SOLD = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local floor, max_per_user = unpack(redis.call('HMGET', KEYS[1], 'floor', 'max_per_user'))

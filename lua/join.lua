@@ -25,7 +25,7 @@
 -- ERRORS
 --   -1 the event is not known
 -- WHEN FULL
---   tries: whoever has a place is told of it
+--   tries: whoever has a place is told of it, unless the batch has somebody who takes memory
 
 local line, joins = KEYS[2], KEYS[3]
 local event = load_trusted(KEYS[1], ARGV[2])

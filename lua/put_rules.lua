@@ -32,7 +32,7 @@
 -- ERRORS
 --   none
 -- WHEN FULL
---   runs: an operator must be able to pause. It writes the fields of one hash
+--   runs: an operator must be able to pause. It writes the fields of one hash and a step of the feed, or frees
 
 local now, version, floor, rate = clock(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local event = load_trusted(KEYS[1], ARGV[2])

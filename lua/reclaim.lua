@@ -25,7 +25,7 @@
 --   -1 the event is not known
 --   -2 a visitor without a number or a time
 -- WHEN FULL
---   tries: whoever has a place, or was parked, is told of it
+--   tries: whoever has a place is told of it, unless the batch has somebody who takes memory
 
 local line, joins, parked, windows = KEYS[2], KEYS[3], KEYS[7], { KEYS[8], KEYS[9] }
 local event = load_trusted(KEYS[1], ARGV[2])

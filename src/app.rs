@@ -50,8 +50,6 @@ const DRAIN_SECONDS: u64 = 6;
 /// How long a connection without a request stays open: longer than a visitor far back waits between two polls, and longer
 /// than a balancer keeps one, so that nobody sends a request into a connection that is just being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Connections that wait to be taken on.
-const BACKLOG: u32 = 4_096;
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -412,7 +410,7 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
     let address = settings.http.listen;
     let failed = |why| StartError::Listen { address, why };
     let listener = TcpListener::bind(address).map_err(failed)?;
-    Connections::bound_buffers(&listener).map_err(failed)?;
+    Connections::ready(&listener).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let workers = match settings.http.workers {
         0 => std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
@@ -427,14 +425,14 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
         App::new()
             .app_data(shared.clone())
             .app_data(openapi.clone())
-            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .wrap(http::Observe::new(&shared.metrics, &shared.connections, &shared.draining))
+            // Around everything, so that a browser may read why it was refused too.
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .configure(http::routes(&shared.metrics))
     })
     .workers(workers)
     .on_connect(Arc::clone(&state.connections).on_connect())
     .max_connections(settings.http.max_connections.div_ceil(workers))
-    .backlog(BACKLOG)
     // A client that half-closes has gone: without this a stream to it would stay until its next write.
     .h1_allow_half_closed(false)
     .keep_alive(KEEP_ALIVE)
@@ -449,6 +447,11 @@ fn listen(settings: &Settings, state: &web::Data<State>) -> Result<(Server, Sock
 
 /// Lets browsers on these origins call, with cookies.
 fn cors(origins: &[String]) -> actix_cors::Cors {
-    let cors = actix_cors::Cors::default().allow_any_method().allow_any_header().supports_credentials().max_age(600);
+    let cors = actix_cors::Cors::default()
+        .allow_any_method()
+        .allow_any_header()
+        .expose_headers(["retry-after", "ratelimit", "ratelimit-policy"])
+        .supports_credentials()
+        .max_age(600);
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

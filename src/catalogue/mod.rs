@@ -30,6 +30,8 @@ use mend::Mend;
 const NUMBER_BLOCK: u64 = 1_000_000;
 /// With fewer left than this the next block is fetched.
 const NUMBER_LOW: u64 = 500_000;
+/// How often the log hears of what goes on failing for one event.
+const COMPLAINT: Duration = Duration::from_secs(10);
 /// Events that a step is taken for at the same time.
 const AT_ONCE: usize = 8;
 
@@ -40,9 +42,21 @@ pub struct LiveEvent {
     /// Its line; shared by all versions of the event.
     pub line: Arc<Line>,
     mend: Arc<Mend>,
+    /// When it was last said that nobody is let in.
+    complained: AtomicI64,
 }
 
 impl LiveEvent {
+    /// Whether it may be said again that something does not work that is tried ten times a second.
+    pub fn may_complain(&self, now: Timestamp) -> bool {
+        let last = Timestamp::from_micros(self.complained.load(Ordering::Relaxed));
+        let may = now.since(last) >= COMPLAINT;
+        if may {
+            self.complained.store(now.micros(), Ordering::Relaxed);
+        }
+        may
+    }
+
     /// Seconds until whoever stands at `position` is let in, as the line moves now; `None` when it does not move.
     pub fn wait_seconds(&self, position: u64, flow: Option<(Outflow, Timestamp)>, now: Timestamp) -> Option<u64> {
         let policy = &self.event.spec.queue;
@@ -162,29 +176,40 @@ impl Catalogue {
                 if events.get(&event.id).is_some_and(|live| live.event.number_floor != event.number_floor) {
                     line.forget();
                 }
-                events.insert(event.id.clone(), Arc::new(LiveEvent { event, line, mend }));
+                events.insert(
+                    event.id.clone(),
+                    Arc::new(LiveEvent { event, line, mend, complained: AtomicI64::default() }),
+                );
                 self.events.store(Arc::new(events));
             }
-            read.version = version;
+            self.note(read, version);
         }
         // No event may have this one any more, or ever have had it.
-        read.version = read.version.max(extent.version);
-        self.version.store(read.version, Ordering::Relaxed);
+        self.note(read, extent.version);
         Ok(())
+    }
+
+    fn note(&self, read: &mut Extent, version: i64) {
+        read.version = read.version.max(version);
+        self.version.store(read.version, Ordering::Relaxed);
     }
 
     /// The ledger was set back to a state before what was read of it: all of it is read anew, each event in a version above all
     /// that were read, because versions that it gives now were given before. Events that it does not have (any more) are not there.
     async fn begin_anew(&self, read: &mut Extent) -> Result<(), Problem> {
         tracing::error!(?read, "the ledger is older than what was read of it: it was set back, and is read anew");
-        let Extent { version, .. } = std::mem::take(read);
+        // Whatever breaks off here is begun again by the next step: the ledger never has so many.
+        read.events = i64::MAX;
         let there = self.ledger.events_since(0).await.map_err(ledger_problem)?;
-        let mut events = Events::clone(&self.events.load());
+        let known = self.events.load_full();
+        for event in &there {
+            let floor = known.get(&event.id).map_or(0, |live| live.event.number_floor);
+            self.ledger.overtake(&event.id, read.version + 1, floor).await.map_err(ledger_problem)?;
+        }
+        let mut events = Events::clone(&known);
         events.retain(|id, _| there.iter().any(|event| event.id == *id));
         self.events.store(Arc::new(events));
-        for event in there.iter().filter(|event| !event.removed) {
-            self.ledger.overtake(&event.id, version + 1, 0).await.map_err(ledger_problem)?;
-        }
+        *read = Extent::default();
         Ok(())
     }
 
@@ -208,15 +233,16 @@ impl Catalogue {
     /// # Errors
     /// When a store cannot be reached.
     pub async fn put_in_force(&self, event: &Event, now: Timestamp) -> Result<Vec<StockChange>, Problem> {
-        let numbers = self.put_rules(event, now).await?.numbers;
+        let (newer, InForce { numbers, .. }) = self.put_rules(event, now).await?;
+        let event = newer.as_ref().unwrap_or(event);
         self.tell_ledger(&event.id, numbers).await?;
         self.top_up_numbers(event, numbers, now).await?;
         self.sync_stock(event, now).await
     }
 
     /// Puts the rules in force. Where newer ones are, either somebody else read them earlier, or the ledger was set back and
-    /// forgot them: the ledger can tell, and its word goes.
-    async fn put_rules(&self, event: &Event, now: Timestamp) -> Result<InForce, Problem> {
+    /// forgot them: the ledger can tell, and its word goes. The event is told as the ledger has it then.
+    async fn put_rules(&self, event: &Event, now: Timestamp) -> Result<(Option<Event>, InForce), Problem> {
         let put = async |event: &Event| {
             let (version, policy) = (event.version, event.spec.queue.clone());
             let rules = EventRules { version, policy, number_floor: event.number_floor };
@@ -224,7 +250,7 @@ impl Catalogue {
         };
         let known = put(event).await?;
         if known.version <= event.version {
-            return Ok(known);
+            return Ok((None, known));
         }
         let overtaking = self.ledger.overtake(&event.id, known.version, known.floor).await;
         let (event, overtook) = overtaking.map_err(ledger_problem)?;
@@ -232,7 +258,11 @@ impl Catalogue {
             tracing::error!(event_id = %event.id, in_force = known.version, now = event.version,
                 "the ledger is older than the line: it was set back, and the rules that it has are put in force");
         }
-        put(&event).await
+        if event.removed {
+            return Err(ledger_problem(LedgerError::EventNotFound));
+        }
+        let known = put(&event).await?;
+        Ok((Some(event), known))
     }
 
     /// Makes sure that the ledger knows of every number of the event that is out: before it makes all of them void.

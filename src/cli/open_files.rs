@@ -3,7 +3,7 @@
 
 use crate::config::Settings;
 
-/// Open files that are no client's: connections to the stores, the ledger's file, logs, what the server itself needs.
+/// Open files that are no client's, beside the connections to the stores: the ledger's file, logs, what the server itself needs.
 const OTHERS: u64 = 256;
 
 /// Raises the limit as far as it goes, and bounds the connections by it.
@@ -11,19 +11,24 @@ pub fn fit(settings: &mut Settings) {
     let raised = rlimit::increase_nofile_limit(u64::MAX);
     let limit =
         raised.inspect_err(|why| tracing::warn!(%why, "the limit of open files is not known")).unwrap_or(u64::MAX);
-    let (wanted, room) = (settings.http.max_connections, room(limit));
+    let pools = settings.redis.as_ref().map_or(0, |redis| redis.pool_size)
+        + settings.database.as_ref().map_or(0, |database| database.pool_size);
+    let (wanted, room) = (settings.http.max_connections, room(limit, pools.into()));
     if wanted > room {
         settings.http.max_connections = room;
+        // Streams would keep everybody else out.
+        settings.http.max_streams = settings.http.max_streams.min(room / 2);
         tracing::warn!(
-            "max_connections is {wanted}, but this process may open {limit} files: at most {room} connections are taken. Raise \
+            "max_connections is {wanted}, but this process may open {limit} files: at most {room} connections are taken, and at \
+             most half of them are streams. Raise \
              the hard limit (ulimit -Hn, LimitNOFILE of systemd, ulimits of a container)"
         );
     }
 }
 
-/// Connections that fit under a limit of open files, at least one.
-fn room(limit: u64) -> usize {
-    usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(usize::MAX).max(1)
+/// Connections that fit under a limit of open files beside those to the stores, at least one.
+fn room(limit: u64, pools: u64) -> usize {
+    usize::try_from(limit.saturating_sub(OTHERS + pools)).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -32,6 +37,6 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_other_files() {
-        assert_eq!([0, 256, 1_024, 20_000].map(room), [1, 1, 768, 19_744]);
+        assert_eq!([0, 256, 1_024, 20_000].map(|limit| room(limit, 44)), [1, 1, 724, 19_700]);
     }
 }

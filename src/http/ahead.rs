@@ -24,7 +24,8 @@ pub fn count(context: &mut Context<'_>) {
     }
 }
 
-/// Why a connection was cut: what the body of its last answer fails with, because a body that fails ends a connection at once.
+/// Why a connection was cut: what the body of an answer fails with, because that ends a connection at once. The answer is never
+/// sent, nor are those before it that were not sent yet.
 #[derive(Debug, thiserror::Error)]
 #[error("too many requests were sent ahead of their answers")]
 pub struct Cut;

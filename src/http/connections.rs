@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Extensions;
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::rt::net::TcpStream;
 use prometheus::IntCounter;
 use socket2::SockRef;
@@ -19,9 +19,11 @@ use socket2::SockRef;
 use super::BASE;
 use crate::domain::Problem;
 
-/// How long a client may leave unread what was sent to it, before its connection is cut: the server beneath would wait for
-/// ever.
+/// How long what was sent to a client may go unread, or unacknowledged, before its connection is cut: the server beneath would
+/// wait for ever. Whoever reads a little now and then stays.
 const UNREAD: Duration = Duration::from_secs(10);
+/// Connections that wait to be taken on, if the system allows so many (`net.core.somaxconn`).
+const BACKLOG: i32 = 4_096;
 /// What the kernel keeps of a connection in each direction, in bytes. Left to itself it takes up to some megabytes, which no
 /// request and hardly an answer has, and ten thousand clients who do not read could have all of them filled.
 const BUFFER: usize = 65_536;
@@ -41,8 +43,8 @@ pub struct Connections {
 pub enum After {
     /// It stays.
     Stays,
-    /// It stays if all is well: whoever books without a valid pass is one of the crowd.
-    StaysIfWell,
+    /// It stays unless the caller turns out to have no right to what was asked for: then they are one of the crowd.
+    StaysIfAllowed,
     /// It ends.
     Ends,
 }
@@ -52,7 +54,7 @@ impl After {
     pub fn is_end(self, status: StatusCode) -> bool {
         match self {
             Self::Stays => false,
-            Self::StaysIfWell => !status.is_success(),
+            Self::StaysIfAllowed => matches!(status.as_u16(), 401 | 403 | 404 | 405),
             Self::Ends => true,
         }
     }
@@ -78,17 +80,17 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Whether a request to this path may be served, and what becomes of its connection, which is counted already.
+    /// Whether a request may be served, and what becomes of its connection, which is counted already.
     ///
     /// # Errors
     /// `OVERLOADED` for the crowd where the last connections are open; that connection ends.
-    pub fn admit(&self, path: &str) -> Result<After, Problem> {
+    pub fn admit(&self, method: &Method, path: &str) -> Result<After, Problem> {
         let open = self.count();
         if open <= self.limit - self.limit / 4 {
             return Ok(After::Stays);
         }
-        if !is_crowd(path) {
-            return Ok(After::StaysIfWell);
+        if !is_crowd(method, path) {
+            return Ok(After::StaysIfAllowed);
         }
         if open <= self.limit - self.limit / 8 {
             return Ok(After::Ends);
@@ -97,14 +99,17 @@ impl Connections {
         Err(Problem::overloaded("The number of connections"))
     }
 
-    /// Readies a socket to listen on: each connection it takes on has its buffers.
+    /// Readies a socket that listens: how much the kernel keeps of each connection, and how many it keeps that were not taken
+    /// on yet.
     ///
     /// # Errors
-    /// When they cannot be set.
-    pub fn bound_buffers(listener: &TcpListener) -> std::io::Result<()> {
+    /// When that cannot be set.
+    pub fn ready(listener: &TcpListener) -> std::io::Result<()> {
         let socket = SockRef::from(listener);
         socket.set_recv_buffer_size(BUFFER)?;
-        socket.set_send_buffer_size(BUFFER)
+        socket.set_send_buffer_size(BUFFER)?;
+        // A socket that listens already takes another length.
+        socket.listen(BACKLOG)
     }
 
     /// For the server to call with each connection it takes on, and with what lives as long as that.
@@ -120,12 +125,12 @@ impl Connections {
     }
 }
 
-/// Whether a request to this path is one of the crowd's: all but those to book, which get nowhere without a valid pass, and those
-/// of operators and their tools.
-fn is_crowd(path: &str) -> bool {
-    let known =
-        path.strip_prefix(BASE).is_some_and(|rest| rest.starts_with("/bookings") || rest.starts_with("/admin/"));
-    !known && !matches!(path, "/health" | "/ready" | "/metrics")
+/// Whether a request is one of the crowd's: all but those that change a booking, which take a valid pass or a booking of one's own,
+/// and those of operators and their tools.
+fn is_crowd(method: &Method, path: &str) -> bool {
+    let below = |what: &str| path.strip_prefix(BASE).is_some_and(|rest| rest.starts_with(what));
+    let books = below("/bookings/") && matches!(*method, Method::POST | Method::DELETE);
+    !books && !below("/admin/") && !matches!(path, "/health" | "/ready" | "/metrics")
 }
 
 #[cfg(test)]
@@ -134,12 +139,24 @@ mod tests {
 
     #[test]
     fn those_who_book_or_operate_are_not_the_crowd() {
-        for path in ["/api/v1/bookings", "/api/v1/bookings/reserve", "/api/v1/admin/events/e/queue", "/ready"] {
-            assert!(!is_crowd(path), "{path}");
+        for (method, path) in [
+            (Method::POST, "/api/v1/bookings/reserve"),
+            (Method::DELETE, "/api/v1/bookings/b-1"),
+            (Method::PATCH, "/api/v1/admin/events/e/queue"),
+            (Method::GET, "/ready"),
+        ] {
+            assert!(!is_crowd(&method, path), "{path}");
         }
-        for path in ["/api/v1/queue/join", "/api/v1/queue/position/e/stream", "/api/v1/events", "/docs", "/", "/readyx"]
-        {
-            assert!(is_crowd(path), "{path}");
+        for (method, path) in [
+            (Method::POST, "/api/v1/queue/join"),
+            (Method::GET, "/api/v1/queue/position/e/stream"),
+            (Method::GET, "/api/v1/bookings"),
+            (Method::GET, "/api/v1/bookings/b-1"),
+            (Method::POST, "/api/v1/bookingsx"),
+            (Method::GET, "/docs"),
+            (Method::GET, "/readyx"),
+        ] {
+            assert!(is_crowd(&method, path), "{path}");
         }
     }
 
@@ -153,18 +170,19 @@ mod tests {
             let mut data = Extensions::new();
             connect(&(), &mut data);
             kept.push(data);
-            let [crowd, books] = ["/api/v1/queue/join", "/api/v1/bookings/reserve"].map(|path| connections.admit(path));
+            let [crowd, books] = ["queue/join", "bookings/reserve"]
+                .map(|path| connections.admit(&Method::POST, &format!("{BASE}/{path}")));
             seen.push((crowd.ok(), books.ok()));
         }
         let expected = [
             (12, (Some(After::Stays), Some(After::Stays))),
-            (2, (Some(After::Ends), Some(After::StaysIfWell))),
-            (2, (None, Some(After::StaysIfWell))),
+            (2, (Some(After::Ends), Some(After::StaysIfAllowed))),
+            (2, (None, Some(After::StaysIfAllowed))),
         ];
         let expected: Vec<_> = expected.iter().flat_map(|&(times, both)| std::iter::repeat_n(both, times)).collect();
         assert_eq!(seen, expected);
         assert_eq!(shed.get(), 2);
         kept.truncate(3);
-        assert_eq!((connections.count(), connections.admit("/").ok()), (3, Some(After::Stays)));
+        assert_eq!((connections.count(), connections.admit(&Method::GET, "/").ok()), (3, Some(After::Stays)));
     }
 }

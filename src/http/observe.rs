@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
@@ -20,7 +20,7 @@ use actix_web::http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::http::{ConnectionType, StatusCode};
-use actix_web::{Error, HttpResponse};
+use actix_web::{Error, HttpResponse, ResponseError};
 
 use pin_project_lite::pin_project;
 
@@ -87,31 +87,38 @@ where
 {
     type Response = ServiceResponse<Holding<B>>;
     type Error = Error;
-    type Future = Observed<S::Future>;
+    type Future = Observed<S::Future, B>;
 
     actix_web::dev::forward_ready!(service);
 
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
-        let observed = |after, unread, stage| {
-            let (started, other) = (Instant::now(), Rc::clone(&self.other));
-            Observed { started, other, after, unread, stage }
-        };
+        let started = Instant::now();
         if ahead::is_too_far() {
-            return observed(After::Ends, None, Stage::Cut { request: Some(request) });
+            self.other.observe(StatusCode::TOO_MANY_REQUESTS.as_u16(), started.elapsed());
+            let answer = HttpResponse::new(StatusCode::TOO_MANY_REQUESTS).map_body(|_, _| Holding::Cut);
+            return Observed::Told { answer: Some(request.into_response(answer)) };
         }
         let admitted = if self.draining.load(Ordering::Relaxed) {
             Ok(After::Ends)
         } else {
-            self.connections.admit(request.path())
+            self.connections.admit(request.method(), request.path())
         };
         let after = admitted.as_ref().copied().unwrap_or(After::Ends);
         let checked = admitted.map_err(HttpProblem::from).and_then(|_| head::check(request.head()));
-        let mut unread = matches!(checked, Ok(true) | Err(_)).then(|| Held::of(&mut request));
+        let unread = matches!(checked, Ok(true) | Err(_)).then(|| Held::of(&mut request));
         match checked {
-            Ok(_) => observed(after, unread, Stage::Answering { answer: self.service.call(request) }),
+            Ok(_) => {
+                let (other, answer) = (Rc::clone(&self.other), self.service.call(request));
+                Observed::Answering { started, other, after, unread, answer }
+            }
             Err(refused) => {
-                let told = HttpProblem { unread: unread.take(), last: after == After::Ends, ..refused };
-                observed(after, None, Stage::Refused { told: Some(told) })
+                tracing::debug!(code = refused.problem.code.as_str(), "refused");
+                let told = HttpProblem { unread, last: after == After::Ends, ..refused };
+                let mut answer =
+                    request.into_response(told.error_response().map_body(|_, body| Holding::Told { body }));
+                self.other.observe(answer.status().as_u16(), started.elapsed());
+                secure(answer.headers_mut());
+                Observed::Told { answer: Some(answer) }
             }
         }
     }
@@ -119,58 +126,52 @@ where
 
 pin_project! {
     /// A request on its way.
-    pub struct Observed<F> {
-        started: Instant,
-        other: Rc<RouteMetrics>,
-        after: After,
-        unread: Option<Held>,
-        #[pin]
-        stage: Stage<F>,
-    }
-}
-
-pin_project! {
-    /// How far a request came.
-    #[project = StageProjection]
-    enum Stage<F> {
+    #[project = ObservedProjection]
+    pub enum Observed<F, B> {
         /// To its route.
-        Answering { #[pin] answer: F },
+        Answering {
+            started: Instant,
+            other: Rc<RouteMetrics>,
+            after: After,
+            unread: Option<Held>,
+            #[pin]
+            answer: F,
+        },
         /// No further than its head.
-        Refused { told: Option<HttpProblem> },
-        /// Nowhere: its connection is cut.
-        Cut { request: Option<ServiceRequest> },
+        Told { answer: Option<ServiceResponse<Holding<B>>> },
     }
 }
 
-impl<F, B> Future for Observed<F>
+impl<F, B> Future for Observed<F, B>
 where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
 {
     type Output = Result<ServiceResponse<Holding<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let answer = match this.stage.as_mut().project() {
-            StageProjection::Answering { answer } => answer,
-            StageProjection::Refused { told } => {
-                return Poll::Ready(Err(refuse(told.take(), this.other, this.started.elapsed())));
+        let (started, other, after, unread, answer) = match self.project() {
+            ObservedProjection::Answering { started, other, after, unread, answer } => {
+                (started, other, after, unread, answer)
             }
-            StageProjection::Cut { request } => return Poll::Ready(cut(request.take(), this.other)),
+            ObservedProjection::Told { answer } => {
+                let twice = || HttpProblem::from(Problem::internal("an answer was asked for twice")).into();
+                return Poll::Ready(answer.take().ok_or_else(twice));
+            }
         };
         ahead::count(context);
         let mut outcome = ready!(answer.poll(context));
         if let Ok(response) = &mut outcome {
-            let route = response.request().app_data::<RouteMetrics>().unwrap_or(this.other);
-            route.observe(response.status().as_u16(), this.started.elapsed());
+            let route = response.request().app_data::<RouteMetrics>().unwrap_or(other);
+            route.observe(response.status().as_u16(), started.elapsed());
             if let Some(told) = response.response().error().and_then(|error| error.as_error::<HttpProblem>()) {
                 report(response, told);
             }
-            if this.after.is_end(response.status()) {
+            if after.is_end(response.status()) {
                 response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
             }
             secure(response.headers_mut());
         }
-        let unread = this.unread.take();
+        let unread = unread.take();
         Poll::Ready(outcome.map(|response| response.map_body(|_, body| Holding::new(body, unread))))
     }
 }
@@ -202,25 +203,6 @@ fn secure(headers: &mut HeaderMap) {
             headers.insert(name, value);
         }
     }
-}
-
-/// The answer to a request that came no further than its head.
-fn refuse(told: Option<HttpProblem>, other: &RouteMetrics, taken: Duration) -> Error {
-    let Some(mut told) = told else {
-        return HttpProblem::from(Problem::internal("a request was asked for twice")).into();
-    };
-    other.observe(told.problem.code.status(), taken);
-    tracing::debug!(code = told.problem.code.as_str(), "refused");
-    told.headers.extend(every_answer().into_iter().chain(other_answers()));
-    told.into()
-}
-
-/// The answer that ends a connection in the middle.
-fn cut<B>(request: Option<ServiceRequest>, other: &RouteMetrics) -> Result<ServiceResponse<Holding<B>>, Error> {
-    let request = request.ok_or_else(|| HttpProblem::from(Problem::internal("a request was asked for twice")))?;
-    other.observe(StatusCode::TOO_MANY_REQUESTS.as_u16(), Duration::ZERO);
-    let answer = HttpResponse::new(StatusCode::TOO_MANY_REQUESTS).map_body(|_, _| Holding::Cut);
-    Ok(request.into_response(answer))
 }
 
 /// The longest path that is logged, in bytes.

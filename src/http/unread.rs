@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_web::HttpMessage as _;
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
@@ -51,6 +51,8 @@ pin_project! {
     pub enum Holding<B> {
         /// It holds that of the request, if need be, until it is sent.
         Whole { #[pin] body: B, unread: Option<Held> },
+        /// It is that of an answer which came from no route.
+        Told { #[pin] body: BoxBody },
         /// It fails, and its connection with it.
         Cut,
     }
@@ -69,6 +71,7 @@ impl<B: MessageBody> MessageBody for Holding<B> {
     fn size(&self) -> BodySize {
         match self {
             Self::Whole { body, .. } => body.size(),
+            Self::Told { body } => body.size(),
             Self::Cut => BodySize::Stream,
         }
     }
@@ -76,6 +79,7 @@ impl<B: MessageBody> MessageBody for Holding<B> {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         match self.project() {
             HoldingProjection::Whole { body, .. } => body.poll_next(context).map_err(Into::into),
+            HoldingProjection::Told { body } => body.poll_next(context),
             HoldingProjection::Cut => Poll::Ready(Some(Err(Cut.into()))),
         }
     }

@@ -64,9 +64,9 @@ pub(super) async fn overtake(db: &mut impl Sql, id: &EventId, known: i64, floor:
     let version = version_above(db, known).await?;
     let sql = "UPDATE events SET version = $3, \
                number_floor = CASE WHEN number_floor < $4 THEN $4 ELSE number_floor END \
-               WHERE id = $1 AND NOT removed AND version < $2";
+               WHERE id = $1 AND version < $2";
     let overtaken = db.run(sql, args![id, known, version, mark(floor)?]).await? > 0;
-    Ok((live(db, id).await?, overtaken))
+    Ok((find(db, id).await?.ok_or(LedgerError::EventNotFound)?, overtaken))
 }
 
 /// A number as the database keeps it.

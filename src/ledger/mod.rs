@@ -194,7 +194,7 @@ pub trait Ledger: Send + Sync {
 
     /// Somebody knows the event in version `version` and with this floor. Where that is newer than the event is here, the ledger
     /// was set back, and so its event overtakes what is known: it gets a version above, and no lower floor (`true`). Otherwise
-    /// nothing is changed. Gives the event as it is then.
+    /// nothing is changed. Gives the event as it is then, removed or not.
     async fn overtake(&self, id: &EventId, version: i64, floor: u64) -> Result<(Event, bool)>;
 
     /// Creates the event (`true`) or replaces it (`false`), with an audit entry. A removed event comes back to life with its

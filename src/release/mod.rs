@@ -38,7 +38,9 @@ impl Releaser {
         each(due, |live| async move {
             if let Err(problem) = self.release(&live, now).await {
                 self.metrics.release_failures.inc();
-                tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "nobody is let in for now");
+                if live.may_complain(now) {
+                    tracing::warn!(event_id = %live.event.id, error = %problem, cause = ?problem.cause, "nobody is let in for now");
+                }
             }
         })
         .await;

@@ -1,6 +1,6 @@
 //! What a store says that answers, and does not let the scripts do their work: its memory is full, its user lacks rights, its
-//! disk fails. It is not away, so the circuit stays closed: positions can be read, and operators can pause. But nobody can
-//! join or be let in, and readiness has to tell.
+//! disk fails. It is not away, so the circuit stays closed: positions can be read, and while it is memory that is missing,
+//! operators can pause. But nobody can join or be let in, and readiness has to tell.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

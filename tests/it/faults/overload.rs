@@ -14,6 +14,8 @@ use super::rig::Rig;
 use crate::support::crowd::storm;
 use crate::support::seeds::long;
 
+/// Connections that the client who asks may have come to keep meanwhile.
+const STRAY: u64 = 3;
 /// The longest that a booking may take in the storm, on a machine that the crowd needs too.
 const BOOKED: Duration = Duration::from_secs(5);
 
@@ -128,7 +130,7 @@ async fn twice_what_it_can_do() {
         wild.spawn(dawdle(address.clone()));
         wild.spawn(turn_away(address.clone()));
     }
-    for _ in 0..size.wild / 50 {
+    for _ in 0..size.wild.div_ceil(50) {
         wild.spawn(rush(address.clone()));
     }
     let started = Instant::now();
@@ -144,7 +146,8 @@ async fn twice_what_it_can_do() {
         took.sort();
         (took, memory)
     };
-    let crowd = storm(&address, &requests, size.crowd, Some(2.0 * able), size.lasts);
+    // The trial may have had less of the machine than the storm has.
+    let crowd = storm(&address, &requests, size.crowd, Some(super::seconds(4, 2).as_secs_f64() * able), size.lasts);
     let (crowd, (took, memory)) = tokio::join!(crowd, booking);
     let ended = Instant::now();
     wild.abort_all();
@@ -154,7 +157,7 @@ async fn twice_what_it_can_do() {
     println!("memory in MB: {memory:?}; turned away: {}", rig.metric("usher_shed_total", "").await);
     assert!(slowest < BOOKED, "a pass was kept waiting: {slowest:?}");
 
-    assert!(crowd.answered() < crowd.wanted(), "it was no storm");
+    assert!(crowd.answered() * 10 < crowd.wanted() * 9, "it was no storm");
     for status in crowd.seen() {
         assert!(matches!(status, 0 | 200 | 201 | 409 | 429 | 503), "{status}");
     }
@@ -164,16 +167,29 @@ async fn twice_what_it_can_do() {
     let (early, late) = (early.iter().max().expect("some"), late.iter().max().expect("some"));
     assert!(*late <= early + early / 10 + 16, "memory grows: {memory:?}");
 
-    let mut last_bad = Duration::ZERO;
-    while ended.elapsed() < Duration::from_secs(3) {
+    // Ten good answers in a row are normal; the first of them tells since when.
+    let (mut good, mut since) = (0, ended.elapsed());
+    while good < 10 {
         let poll = rig.plain("/api/v1/queue/status/e").await;
-        if poll.reply.status != 200 || poll.took > Duration::from_millis(200) {
-            last_bad = ended.elapsed();
+        if poll.reply.status == 200 && poll.took < Duration::from_millis(200) {
+            good += 1;
+        } else {
+            (good, since) = (0, ended.elapsed());
         }
+        assert!(ended.elapsed() < Duration::from_secs(20), "it does not come back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("back to normal after {last_bad:?}");
-    assert!(last_bad < Duration::from_secs(2), "{last_bad:?}");
+    println!("back to normal after {since:?}");
+    assert!(since < super::seconds(10, 2), "{since:?}");
+}
+
+/// Opens connections until so many are open.
+async fn crowded(rig: &Rig, idle: &mut Vec<TcpStream>, wanted: u64, deadline: Instant) {
+    while rig.metric("usher_connections", "").await < wanted {
+        assert!(Instant::now() < deadline, "{} opened", idle.len());
+        idle.push(TcpStream::connect(&rig.service.address).await.expect("room"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,21 +198,17 @@ async fn the_last_connections_are_for_those_who_book_or_operate() {
     rig.put_event("e", 600_000).await;
     let (pass, ticket) = (rig.pass("e").await, rig.ticket("e").await);
     rig.position("e", &ticket).await.reply.expect(200);
-    let (address, open) = (&rig.service.address, async || rig.metric("usher_connections", "").await);
+    let open = async || rig.metric("usher_connections", "").await;
     let before = open().await;
     let mut idle = Vec::new();
-    while open().await < 31 {
-        idle.push(TcpStream::connect(address).await.expect("room"));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    // Well before the first of them is closed because nothing was asked on it.
+    let deadline = Instant::now() + Duration::from_secs(8);
+    crowded(&rig, &mut idle, 31, deadline).await;
     // From three quarters on everybody is served in turn.
     let poll = rig.position("e", &ticket).await.reply;
     poll.expect(200);
     assert_eq!(poll.header("connection"), "close");
-    while open().await < 36 {
-        idle.push(TcpStream::connect(address).await.expect("room"));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    crowded(&rig, &mut idle, 36, deadline).await;
     // And from seven eighths on, those who book or operate.
     let refused = rig.position("e", &ticket).await.reply;
     refused.expect_problem(503, "OVERLOADED");
@@ -213,7 +225,9 @@ async fn the_last_connections_are_for_those_who_book_or_operate() {
     assert_eq!(rig.metric("usher_shed_total", "").await, 2);
     // Everybody is welcome again once they have gone.
     drop(idle);
-    while open().await > before {
+    let gone = Instant::now();
+    while open().await > before + STRAY {
+        assert!(gone.elapsed() < Duration::from_secs(20), "they are counted for ever");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let poll = rig.position("e", &ticket).await.reply;
@@ -253,17 +267,18 @@ async fn who_does_not_read_is_cut() {
     let rig = Rig::start(&[]).await;
     let before = rig.metric("usher_connections", "").await;
     let mut streams = Vec::new();
-    for _ in 0..5 {
-        let mut stream = deaf(&rig.service.address).await.expect("room");
-        for _ in 0..16 {
-            stream.write_all(get("/openapi.json").repeat(8).as_bytes()).await.expect("sent");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        streams.push(stream);
+    for _ in 0..20 {
+        streams.push(deaf(&rig.service.address).await.expect("room"));
     }
-    assert!(rig.metric("usher_connections", "").await >= before + 5);
+    for _ in 0..8 {
+        for stream in &mut streams {
+            stream.write_all(get("/openapi.json").repeat(8).as_bytes()).await.expect("sent");
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(rig.metric("usher_connections", "").await >= before + 20);
     let waited = Instant::now();
-    while rig.metric("usher_connections", "").await > before {
+    while rig.metric("usher_connections", "").await > before + STRAY {
         assert!(waited.elapsed() < Duration::from_mins(1), "they stay");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -302,5 +317,6 @@ async fn told(rig: &Rig, what: &str, requests: &[Arc<str>], statuses: &[usize]) 
     let crowd = storm(&rig.service.address, requests, 16, Some(1_000.0), super::seconds(2, 10)).await;
     println!("{what}: {}", crowd.told());
     assert!(crowd.of(statuses[0]) * 10 > crowd.answered() * 9, "{}", crowd.told());
-    assert!(crowd.seen().iter().all(|seen| statuses.contains(seen)), "{}", crowd.told());
+    assert!(crowd.seen().iter().all(|seen| *seen == 0 || statuses.contains(seen)), "{}", crowd.told());
+    assert!(crowd.of(0) * 100 <= crowd.answered(), "{}", crowd.told());
 }

@@ -188,3 +188,21 @@ async fn health_readiness_metrics_keys_and_docs_are_there() {
     let jwks = embedded.send(embedded.client.get(embedded.url(0, "/.well-known/jwks.json"))).await.expect(200);
     assert_eq!((&jwks["keys"][0]["kty"], &jwks["keys"][0]["crv"]), (&json!("OKP"), &json!("Ed25519")));
 }
+
+/// Also where they are refused before any route is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_on_an_origin_that_is_allowed_may_read_every_answer() {
+    let origin = "https://shop.example";
+    let world = World::start_with(Setup::Embedded, &[("cors_origins", origin)]).await;
+    let from = |origin: &str, path: &str| world.client.get(world.url(0, path)).header("Origin", origin.to_owned());
+    let long = format!("/{}", "x".repeat(9_000));
+    for (path, status) in [("/health", 200), ("/api/v1/queue/status/none", 404), (&long, 414)] {
+        let reply = world.send(from(origin, path)).await;
+        assert_eq!(reply.status, status);
+        assert_eq!(reply.header("access-control-allow-origin"), origin, "{status}");
+        assert!(reply.header("access-control-expose-headers").contains("retry-after"), "{:?}", reply.headers);
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{status}");
+        let stranger = world.send(from("https://elsewhere.example", path)).await;
+        assert_eq!(stranger.header("access-control-allow-origin"), "", "{status}");
+    }
+}

@@ -1,5 +1,5 @@
-//! A Redis that answers and refuses: its memory is full, or its user has lost rights. Nobody joins or is let in, readiness tells,
-//! and operators can still steer.
+//! A Redis that answers and refuses: its memory is full, or its user has lost rights. Nobody joins and readiness tells; while it is
+//! memory that is missing, nobody is let in and operators can still steer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,9 +123,11 @@ async fn a_user_without_rights_is_told_of_by_name() {
     world.put_event("e", 10, json!({ "state": "paused" })).await;
     ready(&world, 0, 200).await;
 
-    for (rules, cause) in
-        [(["~others:*", "&*", "+@all"], "NoPerm"), (["~*", "&*", "+@all -hset -zadd"], "can't run this command")]
-    {
+    // The second in the words of Redis 7.0, and of later ones.
+    for (rules, causes) in [
+        (["~others:*", "&*", "+@all"], ["NoPerm", "NOPERM"]),
+        (["~*", "&*", "+@all -hset -zadd"], ["can't run this command", "ACL failure in script"]),
+    ] {
         let rules: Vec<&str> = rules.iter().flat_map(|rule| rule.split(' ')).collect();
         rights(&redis, &rules).await;
         world.join(0, "e").await.expect_problem(503, "STORE_UNAVAILABLE");
@@ -133,7 +135,10 @@ async fn a_user_without_rights_is_told_of_by_name() {
         let refused =
             Application::build(&world.settings, Arc::new(SystemClock)).await.err().expect("it does not start");
         let text = refused.to_string();
-        assert!(text.starts_with("events: STORE_UNAVAILABLE: the store") && text.contains(cause), "{text}");
+        assert!(
+            text.starts_with("events: STORE_UNAVAILABLE: the store") && causes.iter().any(|cause| text.contains(cause)),
+            "{text}"
+        );
         assert!(!text.contains(PASSWORD), "{text}");
     }
     rights(&redis, &["~*", "&*", "+@all"]).await;

@@ -238,6 +238,19 @@ async fn a_reset_voids_what_is_out_though_the_ledger_forgot_an_earlier_one() {
     assert!(rig.joined(1).await[0].1 > 2 * BLOCK);
 }
 
+/// Also where nobody stops: the instance knows what the store would not be asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_stands_that_the_ledger_forgot_under_a_running_instance() {
+    let rig = Rig::start(Setup::Scaled(1)).await;
+    rig.keep().await;
+    rig.world.admin(Method::POST, "/events/e/reset", Some(json!({ "confirm": "e" }))).await.expect(200);
+    let floor = rig.ledger("number_floor").await;
+    rig.set_back().await;
+    assert!(rig.ledger("number_floor").await < floor);
+    rig.patch("paused").await;
+    assert_eq!(rig.ledger("number_floor").await, floor);
+}
+
 /// At once, before anything else told the ledger which numbers are out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_voids_passes_whose_numbers_the_ledger_forgot() {

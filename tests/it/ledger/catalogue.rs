@@ -169,10 +169,10 @@ pub async fn what_is_known_to_be_newer_is_overtaken(ledger: Shared) {
     let lower = ledger.overtake(&event("e"), 1_000, 3).await.expect("an answer").0;
     assert_eq!(lower.number_floor, 9, "a floor never sinks");
     ledger.remove_event(&event("e"), &actor(), at(1)).await.expect("remove");
-    for id in ["e", "x"] {
-        let error = ledger.overtake(&event(id), 10_000, 0).await.expect_err("not there");
-        assert!(matches!(error, LedgerError::EventNotFound), "{error}");
-    }
+    let (removed, overtook) = ledger.overtake(&event("e"), 10_000, 0).await.expect("an answer");
+    assert!(overtook && removed.removed && removed.version > 10_000, "whoever knows it is to hear that it was removed");
+    let error = ledger.overtake(&event("x"), 20_000, 0).await.expect_err("not there");
+    assert!(matches!(error, LedgerError::EventNotFound), "{error}");
     let extent = ledger.extent().await.expect("an extent");
     assert_eq!((extent.version, extent.events), (all(&*ledger).await[1].version, 2));
 }
