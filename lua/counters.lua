@@ -9,7 +9,7 @@
 --   1 now: microseconds, or "" for the store's clock
 -- REPLY
 --   0, state (1 lobby 2 open 3 paused 4 closed), waiting, active, admitted ever, left, parked,
---   version, numbers left, numbers past, at
+--   version, numbers left, numbers past, when the recovery ends (0: there was none), at
 -- ERRORS
 --   -1 the event is not known
 -- WHEN FULL

@@ -54,8 +54,25 @@ pub struct Look {
     pub position: Option<u64>,
     /// Visitors in line.
     pub waiting: u64,
-    /// How fast the line moves, and the store's clock when that was seen.
-    pub flow: (Outflow, Timestamp),
+    /// How the line moves.
+    pub flow: Flow,
+}
+
+/// How a line moves.
+#[derive(Debug, Clone, Copy)]
+pub struct Flow {
+    /// How fast.
+    pub outflow: Outflow,
+    /// Until then it does not: see [`Counters::resumes_at`].
+    pub resumes_at: Timestamp,
+    /// The store's clock when that was seen.
+    pub at: Timestamp,
+}
+
+impl From<(Counters, Outflow)> for Flow {
+    fn from((counters, outflow): (Counters, Outflow)) -> Self {
+        Self { outflow, resumes_at: counters.resumes_at, at: counters.at }
+    }
 }
 
 impl Line {
@@ -74,11 +91,11 @@ impl Line {
     /// Where a number stands whose holder was seen now, if the line is known and was heard of within [`FRESH`].
     pub fn look(&self, number: u64, now: Timestamp) -> Option<Look> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let (counters, outflow) = known.flow.filter(|_| known.is_fresh(now))?;
+        let flow = known.flow.filter(|_| known.is_fresh(now))?;
         Some(Look {
             position: known.present.visit(number).filter(|_| !known.was_passed(number, now)),
             waiting: known.present.len(),
-            flow: (outflow, counters.at),
+            flow: flow.into(),
         })
     }
 
@@ -275,6 +292,7 @@ mod tests {
             parked: 0,
             version: 1,
             numbers,
+            resumes_at: Timestamp::default(),
             at: now,
         }
     }

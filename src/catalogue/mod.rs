@@ -20,7 +20,7 @@ use crate::domain::wait::{Outflow, Totals, poll_after_seconds};
 use crate::domain::{Code, Event, EventId, Problem, QueueState, Timestamp, ZoneKey};
 use crate::engine::{self, Engine, EngineError, EventRules, InForce, LedgerNews, Numbers, StockChange};
 use crate::ledger::{Extent, Ledger, LedgerError};
-use crate::line::Line;
+use crate::line::{Flow, Line};
 
 mod mend;
 
@@ -57,14 +57,19 @@ impl LiveEvent {
         may
     }
 
-    /// Seconds until whoever stands at `position` is let in, as the line moves now; `None` when it does not move.
-    pub fn wait_seconds(&self, position: u64, flow: Option<(Outflow, Timestamp)>, now: Timestamp) -> Option<u64> {
+    /// Seconds until whoever stands at `position` is let in, as the line moves now, and after a recovery that is under way; `None`
+    /// when it does not move.
+    pub fn wait_seconds(&self, position: u64, flow: Option<Flow>, now: Timestamp) -> Option<u64> {
         let policy = &self.event.spec.queue;
         if policy.state_at(now) != QueueState::Open {
             return None;
         }
-        let (outflow, seen) = flow.unwrap_or_else(|| (Outflow::starting(now, Totals::default()), now));
-        outflow.wait_seconds(position, policy.rate_per_second(), seen.max(now))
+        let unknown = || Flow { outflow: Outflow::starting(now, Totals::default()), resumes_at: now, at: now };
+        let flow = flow.unwrap_or_else(unknown);
+        let now = flow.at.max(now);
+        let recovery = flow.resumes_at.since(now).as_millis().div_ceil(1_000);
+        let wait = flow.outflow.wait_seconds(position, policy.rate_per_second(), now)?;
+        Some(wait.saturating_add(u64::try_from(recovery).unwrap_or(u64::MAX)))
     }
 
     /// When a client should ask again. Where presence is asked for, often enough to be seen in every window.

@@ -268,6 +268,8 @@ pub struct Counters {
     pub parked: u64,
     /// The numbers to hand out.
     pub numbers: Numbers,
+    /// Until then nobody is let in, because a store lost its line; in the past where that is over or never was.
+    pub resumes_at: Timestamp,
     /// The clock that these were read by.
     pub at: Timestamp,
 }

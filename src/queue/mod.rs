@@ -7,6 +7,7 @@ use quick_cache::sync::Cache;
 use crate::catalogue::{Catalogue, LiveEvent, engine_problem};
 use crate::domain::{Clock, Code, EventId, Problem, QueueState, Timestamp, VisitorId};
 use crate::engine::{self, Admission, Batched, Engine, EngineError, Joined, Leaving, Left, PLACE_TTL, Place, Reclaim};
+use crate::line::Flow;
 use crate::metrics::Metrics;
 use crate::pass::{PassKey, Ticket, TicketKey};
 
@@ -271,8 +272,7 @@ impl Queue {
     }
 
     fn wait(&self, live: &LiveEvent, position: u64) -> Option<u64> {
-        let flow = live.line.latest().map(|(counters, outflow)| (outflow, counters.at));
-        live.wait_seconds(position, flow, self.clock.now())
+        live.wait_seconds(position, live.line.latest().map(Flow::from), self.clock.now())
     }
 
     /// Gives up the place, or the pass, that the ticket stands for. Leaving twice is no error.
@@ -316,11 +316,7 @@ impl Queue {
             admitted_active: latest.map_or(0, |(counters, _)| counters.active),
             admit_per_minute: policy.admit_per_minute,
             observed_admit_per_minute: latest.map_or(0, |(_, outflow)| outflow.admitted_per_minute()),
-            estimated_wait_seconds: live.wait_seconds(
-                waiting + 1,
-                latest.map(|(counters, outflow)| (outflow, counters.at)),
-                now,
-            ),
+            estimated_wait_seconds: live.wait_seconds(waiting + 1, latest.map(Flow::from), now),
             message: policy.message.clone(),
             updated_at: latest.map_or(now, |(counters, _)| counters.at),
         })

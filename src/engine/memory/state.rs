@@ -282,6 +282,7 @@ impl EventState {
             parked: self.parked.len() as u64,
             version: self.rules.version,
             numbers: self.numbers(),
+            resumes_at: self.resume_at,
             at: now,
         }
     }

@@ -22,7 +22,7 @@ fn cursor(value: &Value) -> Result<Cursor> {
 
 /// The reply of `follow`.
 pub fn followed(values: &[Value]) -> Result<Followed> {
-    let Some((head, [in_step, more, last, steps @ ..])) = values.split_at_checked(10) else {
+    let Some((head, [in_step, more, last, steps @ ..])) = values.split_at_checked(11) else {
         return Err(odd("follow"));
     };
     let mut changes = Vec::with_capacity(steps.len());

@@ -127,9 +127,9 @@ pub fn claimed(values: &[Value]) -> Result<Claimed> {
     })
 }
 
-/// The ten numbers of `counters`, which end the reply of `release` too.
+/// The eleven numbers of `counters`, which end the reply of `release` too.
 pub fn counters(values: &[Value]) -> Result<Counters> {
-    let [state, waiting, active, admitted, left, parked, version, numbers @ .., at] = values else {
+    let [state, waiting, active, admitted, left, parked, version, numbers @ .., resumes_at, at] = values else {
         return Err(odd("counters"));
     };
     let state = match int(state)? {
@@ -148,6 +148,7 @@ pub fn counters(values: &[Value]) -> Result<Counters> {
         parked: count(parked)?,
         version: int(version)?,
         numbers: self::numbers(numbers)?,
+        resumes_at: Timestamp::from_micros(int(resumes_at)?),
         at: Timestamp::from_micros(int(at)?),
     })
 }

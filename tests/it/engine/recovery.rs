@@ -49,7 +49,8 @@ pub async fn lost_places_are_taken_back_in_their_order(rig: Rig) {
 pub async fn nobody_is_let_in_during_the_recovery(rig: Rig) {
     emptied(&rig).await;
     rig.joined(9, 600.0).await;
-    assert_eq!(rig.release(604.9).await.admitted, 0);
+    let released = rig.release(604.9).await;
+    assert_eq!((released.admitted, released.counters.resumes_at), (0, at(605.0)));
     reclaim(&rig, 1, 10, 604.9).await;
     assert!(rig.release(605.0).await.admitted > 0, "then it goes on");
     assert!(

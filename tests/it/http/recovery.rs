@@ -165,6 +165,25 @@ async fn a_line_outlives_its_process() {
     stand(&world, &tickets).await;
 }
 
+/// A place is taken back at once, and the way in is longer by what is left of the recovery.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_is_part_of_the_wait() {
+    let mut world = World::start_with(Setup::Embedded, &[("recovery_ms", "50000")]).await;
+    world.put_event("e", 10, json!({ "admit_per_minute": 60, "state": "paused" })).await;
+    let tickets = join(&world, 2).await;
+    // An event that is younger than the recovery waits for as long as it is there.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    world.instances[0].stop().await;
+    world.instances[0] = Instance::start(&world.settings).await;
+    world.admin(Method::PATCH, "/events/e/queue", Some(json!({ "state": "open" }))).await.expect(200);
+    let told = world.position(0, "e", &tickets[1]).await.expect(200);
+    assert_eq!((&told["position"], &told["state"]), (&json!(2), &json!("waiting")));
+    let wait = |told: &serde_json::Value| told["estimated_wait_seconds"].as_u64().expect("a wait");
+    assert!((5..60).contains(&wait(&told)), "{told}");
+    let status = world.eventually(0, "/queue/status/e", |reply| wait(&reply.json()) >= 4).await;
+    assert_eq!(status.json()["state"], "open");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_streams_are_back_by_themselves() {
     let (server, world) = with_redis(1).await;

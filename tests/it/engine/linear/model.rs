@@ -151,6 +151,7 @@ impl Model {
             parked: 0,
             version: 1,
             numbers: Numbers { left: self.world.numbers + 1 - self.next, past: self.world.numbers + 1 },
+            resumes_at: Timestamp::default(),
             at: now(),
         }
     }
