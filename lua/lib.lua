@@ -84,12 +84,13 @@ end
 -- Adds a step to the feed: "+first-last" joined, "-number" is out, "^number" all up to it are out; separated by spaces.
 local function tell(feed, changes) redis.call('XADD', feed, 'MAXLEN', '~', 8192, '*', 'c', changes) end
 
--- {state, waiting, active, admitted, left, parked, version, numbers left, numbers past, resumes at, at}, appended to the reply.
+-- Appends the numbers of counters to the reply.
 local function put_counters(reply, event, line, parked, active, now)
   local code = ({ lobby = 1, open = 2, paused = 3, closed = 4 })[state_at(event, now)]
   local waiting, out = redis.call('ZCARD', line), redis.call('ZCOUNT', active, '(' .. whole(now), '+inf')
   local away, left, past = redis.call('ZCARD', parked), numbers_left(event), numbers_past(event)
-  local numbers = { code, waiting, out, event.admitted, event.left, away, event.version, left, past, event.resume_at or 0, now }
-  for _, value in ipairs(numbers) do reply[#reply + 1] = value end
+  local resumes = event.resume_at or 0
+  local values = { code, waiting, out, event.admitted, event.left, away, event.version, left, past, resumes, now }
+  for _, value in ipairs(values) do reply[#reply + 1] = value end
   return reply
 end

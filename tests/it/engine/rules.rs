@@ -156,6 +156,7 @@ pub async fn counters_tell_the_whole_story(rig: Rig) {
         left: 1,
         version: 1,
         numbers: Numbers { left: 999_990, past: 1_000_001 },
+        resumes_at: usher::domain::Timestamp::default(),
         at: at(0.1),
     };
     assert_eq!(rig.counters(0.1).await, expected);

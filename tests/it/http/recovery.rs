@@ -176,6 +176,7 @@ async fn a_recovery_is_part_of_the_wait() {
     world.instances[0].stop().await;
     world.instances[0] = Instance::start(&world.settings).await;
     world.admin(Method::PATCH, "/events/e/queue", Some(json!({ "state": "open" }))).await.expect(200);
+    world.position(0, "e", &tickets[0]).await.expect(200);
     let told = world.position(0, "e", &tickets[1]).await.expect(200);
     assert_eq!((&told["position"], &told["state"]), (&json!(2), &json!("waiting")));
     let wait = |told: &serde_json::Value| told["estimated_wait_seconds"].as_u64().expect("a wait");
