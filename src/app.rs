@@ -345,7 +345,7 @@ fn wire(
     let trusted = settings.auth.trusted_header.as_deref();
     State {
         draining: Arc::default(),
-        connections: Connections::new(settings.http.max_connections, metrics.shed.clone()),
+        connections: Connections::new(&settings.http, metrics.shed.clone()),
         streams: Arc::new(Streams::new(
             Arc::clone(&queue),
             Arc::clone(catalogue),

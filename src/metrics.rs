@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 
 use crate::circuit::Circuit;
@@ -133,6 +134,14 @@ fn help(name: &str) -> &'static str {
     TABLE.iter().find(|(n, ..)| *n == name).map_or("", |(.., help)| help)
 }
 
+fn register<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = metric?;
+    registry.register(Box::new(metric.clone())).map(|()| metric)
+}
+
 impl Metrics {
     /// A fresh set, all zero.
     ///
@@ -140,39 +149,24 @@ impl Metrics {
     /// When a name is given twice: a mistake in the code.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counter = |name: &str| {
-            let metric = IntCounter::new(name, help(name))?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let counters = |name: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help(name)), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauge = |name: &str| {
-            let metric = IntGauge::new(name, help(name))?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauges = |name: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help(name)), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
+        let counter = |name: &str| register(&registry, IntCounter::new(name, help(name)));
+        let counters =
+            |name: &str, labels: &[&str]| register(&registry, IntCounterVec::new(Opts::new(name, help(name)), labels));
+        let gauge = |name: &str| register(&registry, IntGauge::new(name, help(name)));
+        let gauges =
+            |name: &str, labels: &[&str]| register(&registry, IntGaugeVec::new(Opts::new(name, help(name)), labels));
+        let histogram = |name: &str, buckets: &[f64]| HistogramOpts::new(name, help(name)).buckets(buckets.to_vec());
         let positions = counters("usher_positions_total", &["source"])?;
-        let feed_age = Gauge::new("usher_feed_age_seconds", help("usher_feed_age_seconds"))?;
-        registry.register(Box::new(feed_age.clone()))?;
-        let seconds = vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-        let name = "usher_http_request_seconds";
-        let request_seconds = HistogramVec::new(HistogramOpts::new(name, help(name)).buckets(seconds), &["route"])?;
-        registry.register(Box::new(request_seconds.clone()))?;
-        let name = "usher_commit_batch_size";
-        let sizes = vec![1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0];
-        let commit_batch = Histogram::with_opts(HistogramOpts::new(name, help(name)).buckets(sizes))?;
-        registry.register(Box::new(commit_batch.clone()))?;
+        let feed_age = "usher_feed_age_seconds";
+        let seconds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+        let seconds = histogram("usher_http_request_seconds", &seconds);
+        let sizes = histogram("usher_commit_batch_size", &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
         Ok(Self {
             requests: counters("usher_http_requests_total", &["route", "status"])?,
-            request_seconds,
+            request_seconds: register(&registry, HistogramVec::new(seconds, &["route"]))?,
             from_memory: positions.with_label_values(&["memory"]),
             from_store: positions.with_label_values(&["store"]),
-            feed_age,
+            feed_age: register(&registry, Gauge::new(feed_age, help(feed_age)))?,
             joined: counter("usher_joined_total")?,
             left: counter("usher_left_total")?,
             admitted: counter("usher_admitted_total")?,
@@ -181,7 +175,7 @@ impl Metrics {
             reserved: counter("usher_reserved_total")?,
             refused: counters("usher_refused_total", &["code"])?,
             expired: counter("usher_expired_total")?,
-            commit_batch,
+            commit_batch: register(&registry, Histogram::with_opts(sizes))?,
             streams: gauge("usher_streams")?,
             connections: gauge("usher_connections")?,
             shed: counter("usher_shed_total")?,

@@ -17,7 +17,7 @@ pub fn fit(settings: &mut Settings) {
     if wanted > room {
         settings.http.max_connections = room;
         // Streams would keep everybody else out.
-        settings.http.max_streams = settings.http.max_streams.min(room - room / 4);
+        settings.http.max_streams = settings.http.max_streams.min(settings.http.ample_connections());
         tracing::warn!(
             "max_connections is {wanted}, but this process may open {limit} files: at most {room} connections are taken, and at \
              most three quarters of them are streams. Raise the hard limit (ulimit -Hn, LimitNOFILE of systemd, ulimits of a container)"

@@ -123,7 +123,7 @@ pub(super) fn warnings(settings: &Settings, values: &BTreeMap<&'static str, Valu
             .to_owned(),
     );
     warn(
-        settings.http.max_streams > settings.http.max_connections - settings.http.max_connections / 4,
+        settings.http.max_streams > settings.http.ample_connections(),
         "max_streams is above three quarters of max_connections: open streams can keep the crowd's other requests out"
             .to_owned(),
     );

@@ -68,6 +68,16 @@ pub struct HttpSettings {
 }
 
 impl HttpSettings {
+    /// How many connections may be open before they count as scarce: three quarters.
+    pub const fn ample_connections(&self) -> usize {
+        self.max_connections - self.max_connections / 4
+    }
+
+    /// How many may be open before the crowd is turned away: seven eighths. The rest is for those who book or operate.
+    pub const fn crowd_connections(&self) -> usize {
+        self.max_connections - self.max_connections / 8
+    }
+
     /// Whether `X-Forwarded-For` of this peer is believed.
     pub fn trusts(&self, peer: std::net::IpAddr) -> bool {
         self.trusted_proxies.iter().any(|network| network.contains(peer))

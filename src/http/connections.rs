@@ -17,6 +17,7 @@ use prometheus::IntCounter;
 use socket2::SockRef;
 
 use super::BASE;
+use crate::config::HttpSettings;
 use crate::domain::Problem;
 
 /// How long what was sent to a client may go unread, or unacknowledged, before its connection is cut: the server beneath would
@@ -32,8 +33,10 @@ const BUFFER: usize = 65_536;
 #[derive(Debug)]
 pub struct Connections {
     open: AtomicUsize,
-    /// Most that may be open.
-    limit: usize,
+    /// Up to so many there is room for everybody.
+    ample: usize,
+    /// Beyond so many the crowd is turned away.
+    crowd: usize,
     /// Requests of the crowd that were turned away.
     shed: IntCounter,
 }
@@ -70,9 +73,10 @@ impl Drop for Open {
 }
 
 impl Connections {
-    /// At most so many, and none yet.
-    pub fn new(limit: usize, shed: IntCounter) -> Arc<Self> {
-        Arc::new(Self { open: AtomicUsize::new(0), limit, shed })
+    /// With the bounds of these settings, and none yet.
+    pub fn new(settings: &HttpSettings, shed: IntCounter) -> Arc<Self> {
+        let (ample, crowd) = (settings.ample_connections(), settings.crowd_connections());
+        Arc::new(Self { open: AtomicUsize::new(0), ample, crowd, shed })
     }
 
     /// How many are open.
@@ -86,13 +90,13 @@ impl Connections {
     /// `OVERLOADED` for the crowd where the last connections are open; that connection ends.
     pub fn admit(&self, method: &Method, path: &str) -> Result<After, Problem> {
         let open = self.count();
-        if open <= self.limit - self.limit / 4 {
+        if open <= self.ample {
             return Ok(After::Stays);
         }
         if !is_crowd(method, path) {
             return Ok(After::StaysIfAllowed);
         }
-        if open <= self.limit - self.limit / 8 {
+        if open <= self.crowd {
             return Ok(After::Ends);
         }
         self.shed.inc();
@@ -163,7 +167,8 @@ mod tests {
     #[test]
     fn from_three_quarters_on_the_crowd_takes_turns_and_the_last_eighth_is_kept() {
         let shed = IntCounter::new("shed", "shed").expect("a name");
-        let connections = Connections::new(16, shed.clone());
+        let settings = crate::config::from_pairs(&[("max_connections", "16")]).expect("legal");
+        let connections = Connections::new(&settings.http, shed.clone());
         let connect = Arc::clone(&connections).on_connect();
         let (mut kept, mut seen) = (Vec::new(), Vec::new());
         for _ in 0..16 {
