@@ -241,7 +241,9 @@ impl Catalogue {
         let (newer, InForce { numbers, .. }) = self.put_rules(event, now).await?;
         let event = newer.as_ref().unwrap_or(event);
         self.tell_ledger(&event.id, numbers).await?;
-        self.top_up_numbers(event, numbers, now).await?;
+        if numbers.left < NUMBER_LOW {
+            self.grant_block(event, now).await?;
+        }
         self.sync_stock(event, now).await
     }
 
@@ -333,6 +335,11 @@ impl Catalogue {
             return Ok(());
         }
         self.tell_ledger(&event.id, numbers).await?;
+        self.grant_block(event, now).await
+    }
+
+    /// Takes a block of numbers from the ledger, which knows of all that are out, and hands it to the engine.
+    async fn grant_block(&self, event: &Event, now: Timestamp) -> Result<(), Problem> {
         let block = self.ledger.take_numbers(&event.id, NUMBER_BLOCK).await.map_err(ledger_problem)?;
         // Several instances may each take a block of a new event, and the first to be granted is not the first there is: but
         // nobody can have waited for longer than the event exists.
