@@ -24,11 +24,10 @@ impl FromRequest for Operator {
     type Future = Ready<Result<Self, HttpProblem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let Some(state) = request.app_data::<web::Data<State>>() else {
-            return ready(Err(Problem::internal("no state").into()));
-        };
         // Guesses are counted; the operator is not.
-        ready(operator(request, state).or_else(|refused| count_address(request, state).and(Err(refused.into()))))
+        ready(State::of(request).and_then(|state| {
+            operator(request, state).or_else(|refused| count_address(request, state).and(Err(refused.into())))
+        }))
     }
 }
 

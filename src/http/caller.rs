@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderName};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpRequest};
 
 use super::error::{Answer, HttpProblem};
 use super::state::State;
@@ -115,12 +115,11 @@ impl FromRequest for Caller {
     type Future = Ready<Result<Self, HttpProblem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let Some(state) = request.app_data::<web::Data<State>>() else {
-            return ready(Err(Problem::internal("no state").into()));
-        };
-        let caller = Self::read(request, state);
-        let who = caller.as_ref().ok().and_then(Self::identity);
-        ready(count(request, state, who).and(caller.map_err(HttpProblem::from)))
+        ready(State::of(request).and_then(|state| {
+            let caller = Self::read(request, state);
+            let who = caller.as_ref().ok().and_then(Self::identity);
+            count(request, state, who).and(caller.map_err(HttpProblem::from))
+        }))
     }
 }
 
@@ -132,11 +131,10 @@ impl FromRequest for Counted {
     type Future = Ready<Result<Self, HttpProblem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let Some(state) = request.app_data::<web::Data<State>>() else {
-            return ready(Err(Problem::internal("no state").into()));
-        };
-        let caller = Caller::read(request, state).ok();
-        ready(count(request, state, caller.as_ref().and_then(Caller::identity)).map(|()| Self))
+        ready(State::of(request).and_then(|state| {
+            let caller = Caller::read(request, state).ok();
+            count(request, state, caller.as_ref().and_then(Caller::identity)).map(|()| Self)
+        }))
     }
 }
 

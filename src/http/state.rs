@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use actix_web::http::header::HeaderName;
+use actix_web::{HttpRequest, web};
 
 use super::address::Proxies;
 use super::connections::Connections;
+use super::error::HttpProblem;
 use super::limits::Limits;
 use crate::admin::Admin;
 use crate::booking::Bookings;
 use crate::catalogue::Catalogue;
-use crate::domain::Clock;
+use crate::domain::{Clock, Problem};
 use crate::engine::Engine;
 use crate::follow::Follower;
 use crate::ledger::Ledger;
@@ -72,4 +74,15 @@ pub struct State {
     pub max_body_bytes: usize,
     /// Whether cookies are for https only.
     pub cookie_secure: bool,
+}
+
+impl State {
+    /// What the handler of this request shares, for extractors.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` where the server was wired without it.
+    pub fn of(request: &HttpRequest) -> Result<&Self, HttpProblem> {
+        let state = request.app_data::<web::Data<Self>>();
+        state.map(|state| &***state).ok_or_else(|| Problem::internal("no state").into())
+    }
 }
